@@ -1,0 +1,4 @@
+"""SSPrompt: learned spatial and semantic prompt embeddings for a frozen SEEM."""
+from mmprompt.methods.ssprompt.prompts import DefaultPrompt, SemPrompt, SpaPrompt
+
+__all__ = ['DefaultPrompt', 'SemPrompt', 'SpaPrompt']
