@@ -1,0 +1,4 @@
+"""Models that the methods freeze."""
+from mmprompt.foundation import seem
+
+__all__ = ['seem']

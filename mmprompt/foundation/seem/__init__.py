@@ -1,0 +1,17 @@
+"""SEEM, written once with its sizes as parameters."""
+from mmprompt.foundation.seem.decoder import SEEMDecoder
+from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
+from mmprompt.foundation.seem.focal import FocalNet
+from mmprompt.foundation.seem.pixel_decoder import TransformerFPN
+from mmprompt.foundation.seem.seem import SEEM
+
+__all__ = [
+    'SEEM',
+    'FocalNet',
+    'SEEMDecoder',
+    'SEEMFeatures',
+    'SEEMOutput',
+    'StrokeOutput',
+    'Strokes',
+    'TransformerFPN',
+]

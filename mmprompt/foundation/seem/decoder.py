@@ -1,0 +1,357 @@
+"""SEEM's decoder: object queries, masked attention, classes by similarity to text.
+
+The object queries never see strokes in the published v0: strokes make a copy of the queries, and
+only the copy attends to them. `object_tokens=True` is the variant of the public demo, in which the
+object queries themselves attend to spatial tokens.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
+from mmprompt.foundation.seem.layers import Attention, FeedForward, sine_position
+from mmprompt.foundation.seem.strokes import mean_of_points, sample_points, stroke_points
+from mmprompt.registry import MODELS
+
+SPATIAL_KEYS = ('content', 'position', 'tokens')
+MAX_POINTS = 512
+
+
+class DecoderLayer(nn.Module):
+    """Cross-attention to one map, self-attention, feed-forward; each with a LayerNorm after."""
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.cross_attn = Attention(dim, num_heads)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.self_attn = Attention(dim, num_heads)
+        self.self_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        for weight in self.parameters():
+            if weight.dim() > 1:
+                nn.init.xavier_uniform_(weight)
+
+    def forward(
+        self,
+        query: Tensor,
+        position: Tensor,
+        level: Level,
+        cross_allowed: Tensor,
+        tokens: Tensor | None,
+        self_allowed: Tensor | None,
+    ) -> Tensor:
+        """One step of every query.
+
+        Args:
+            query: (B, L, D) content.
+            position: (L, D) or (B, L, D), added to queries and keys, never to values.
+            level: the image map to read.
+            cross_allowed: boolean (B, 1, L, H*W).
+            tokens: (B, T, D) further keys of the self-attention, or None. Their position is the
+                same tensor, so as keys they count twice.
+            self_allowed: boolean, broadcastable to (B, 1, L, L+T), or None for all.
+        """
+        attended = self.cross_attn(query + position, level.key, level.value, cross_allowed)
+        query = self.cross_norm(query + attended)
+        where = query + position
+        key, value = where, query
+        if tokens is not None:
+            key = torch.cat((key, 2 * tokens), 1)
+            value = torch.cat((value, tokens), 1)
+        query = self.self_norm(query + self.self_attn(where, key, value, self_allowed))
+        return self.ffn_norm(query + self.ffn(query))
+
+
+@dataclass
+class Level:
+    """One image map as attention reads it.
+
+    Attributes:
+        key: (B, H*W, D) map + level embedding + sine position.
+        value: (B, H*W, D) map + level embedding.
+        size: (H, W).
+        mask_features: (B, Dm, H*W) mask features resized to this map; no gradient.
+    """
+
+    key: Tensor
+    value: Tensor
+    size: tuple[int, int]
+    mask_features: Tensor
+
+
+@MODELS.register_module()
+class SEEMDecoder(BaseModule):
+    """Masked-attention decoder with `num_queries` learned queries.
+
+    Args:
+        dim: width of queries and maps.
+        num_layers: layers; layer i reads map i mod 3 of strides 32, 16, 8.
+        num_heads: attention heads.
+        ffn_dim: hidden width of the feed-forwards.
+        num_queries: object queries (the last one is never replaced by a prompt).
+        mask_dim: width of the mask features.
+        proj_dim: width of the text embeddings.
+        num_memory: memory prompts of the stroke path.
+        object_tokens: object queries attend to spatial tokens (the demo's attention).
+        logit_scale: start of the log temperature of the class similarity; 1.0 in the reference.
+        init_cfg: MMEngine initialisation config.
+    """
+
+    num_levels = 3
+
+    def __init__(
+        self,
+        dim: int = 512,
+        num_layers: int = 9,
+        num_heads: int = 8,
+        ffn_dim: int = 2048,
+        num_queries: int = 101,
+        mask_dim: int = 512,
+        proj_dim: int = 512,
+        num_memory: int = 32,
+        object_tokens: bool = False,
+        logit_scale: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.dim, self.num_queries, self.num_memory = dim, num_queries, num_memory
+        self.object_tokens = object_tokens
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, num_heads, ffn_dim) for _ in range(num_layers)
+        )
+        self.decoder_norm = nn.LayerNorm(dim)
+        self.query_feat = nn.Parameter(torch.randn(num_queries, dim))
+        self.query_embed = nn.Parameter(torch.randn(num_queries, dim))
+        self.level_embed = nn.Parameter(torch.randn(self.num_levels, dim))
+        self.class_embed = nn.Parameter(torch.randn(dim, proj_dim) * 0.02)
+        self.mask_embed = nn.ModuleList(
+            (nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, mask_dim))
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
+        self.mask_spatial_embed = nn.ParameterList(
+            nn.Parameter(torch.randn(dim, dim) / math.sqrt(dim)) for _ in range(self.num_levels)
+        )
+        self.pn_indicator = nn.Parameter(torch.randn(2, dim))
+        self.memory_content = nn.Parameter(torch.randn(num_memory, dim))
+        self.memory_position = nn.Parameter(torch.randn(num_memory, dim))
+
+    # ---------------------------------------------------------------- inputs
+    def _levels(self, features: SEEMFeatures) -> list[Level]:
+        levels = []
+        with torch.no_grad():
+            masks = features.mask_features.detach()
+            pooled = [
+                F.interpolate(masks, size=m.shape[2:], mode='bilinear', align_corners=False)
+                for m in features.multi_scale
+            ]
+        for i, source in enumerate(features.multi_scale):
+            height, width = source.shape[2:]
+            value = source.flatten(2).transpose(1, 2) + self.level_embed[i]  # (B, H*W, D)
+            key = value + sine_position(height, width, self.dim, value)
+            levels.append(Level(key, value, (height, width), pooled[i].flatten(2)))
+        return levels
+
+    def _queries(self, spatial: dict, batch: int) -> tuple[Tensor, Tensor]:
+        """Content (B, Q, D) and position (B, Q, D) of the object queries."""
+        out = []
+        for name, default in (('content', self.query_feat), ('position', self.query_embed)):
+            rows = spatial.get(name)
+            whole = default
+            if rows is not None:
+                count = rows.shape[-2]
+                if rows.shape[-1] != self.dim or count > self.num_queries:
+                    raise ValueError(
+                        f'SEEMDecoder: spatial[{name!r}] has shape {tuple(rows.shape)}; expected '
+                        f'(N, {self.dim}) with N at most {self.num_queries}'
+                    )
+                rest = default[count:].expand(*rows.shape[:-2], -1, -1)
+                whole = torch.cat((rows.to(default.dtype), rest), -2)
+            out.append(whole.expand(batch, -1, -1))
+        return out[0], out[1]
+
+    def spatial_tokens(self, level: int, source: Tensor, negative: bool = False) -> Tensor:
+        """Token vectors from values read off (or standing in for) the map of `level`.
+
+        Args:
+            level: 0, 1, 2 for strides 32, 16, 8.
+            source: (..., D) map values with level embedding, or positions for image-free tokens.
+            negative: which of the two indicators to add.
+        """
+        return source @ self.mask_spatial_embed[level] + self.pn_indicator[int(negative)]
+
+    def _stroke_tokens(self, levels: list[Level], points) -> list[Tensor]:
+        """Per level (B, T, D); padded points give tokens that the mask hides."""
+        negative = (points.sign < 0)[..., None]
+        tokens = []
+        for i, level in enumerate(levels):
+            source = level.value.transpose(1, 2).unflatten(2, level.size)  # (B, D, H, W)
+            values = sample_points(source, points.where) @ self.mask_spatial_embed[i]
+            tokens.append(
+                values + torch.where(negative, self.pn_indicator[1], self.pn_indicator[0])
+            )
+        return tokens
+
+    # ---------------------------------------------------------------- attention masks
+    @torch.no_grad()
+    def _cross_allowed(self, mask_embed: Tensor, level: Level, memory: Tensor | None) -> Tensor:
+        """Where each query may look: its own mask, or everywhere if that is empty.
+
+        Mask logits are linear in the mask features, so resizing these once equals resizing the
+        logits of every query.
+        """
+        allowed = (mask_embed @ level.mask_features) >= 0  # (B, L, H*W)
+        if memory is not None:
+            previous = F.interpolate(memory, size=level.size, mode='bilinear', align_corners=False)
+            previous = (previous >= 0).flatten(2).expand(-1, self.num_memory, -1)
+            allowed = torch.cat((allowed, previous), 1)
+        return (allowed | ~allowed.any(-1, keepdim=True))[:, None]
+
+    def _self_allowed(self, valid: Tensor, memory: bool) -> Tensor:
+        """(B, 1, L, L+T) who attends to whom, T tokens of which `valid` (B, T) exist."""
+        batch, extra = valid.shape
+        objects = self.num_queries
+        if self.object_tokens:
+            seen = valid.new_ones(batch, objects, objects)
+            return torch.cat((seen, valid[:, None].expand(-1, objects, -1)), 2)[:, None]
+        copies = 2 * objects
+        total = copies + (self.num_memory if memory else 0)
+        allowed = valid.new_zeros(batch, total, total + extra)
+        allowed[:, :objects, :objects] = True
+        allowed[:, objects:copies, objects:total] = True
+        allowed[:, objects:copies, total:] = valid[:, None]
+        allowed[:, copies:, copies:total] = True
+        return allowed[:, None]
+
+    # ---------------------------------------------------------------- heads
+    def _mask_vector(self, normed: Tensor) -> Tensor:
+        first, second, third = self.mask_embed
+        return third(F.relu(second(F.relu(first(normed)))))
+
+    def class_logits(self, normed: Tensor, semantic: Tensor) -> Tensor:
+        """Scaled cosine-like similarity (B, Q, C+1); `semantic` is used as it comes."""
+        vector = normed @ self.class_embed
+        vector = vector / (vector.norm(dim=-1, keepdim=True) + 1e-7)
+        return self.logit_scale.exp() * (vector @ semantic.t())
+
+    def _predict(self, query: Tensor, semantic: Tensor, features, points, means) -> SEEMOutput:
+        """Full prediction from queries (B, L, D)."""
+        normed = self.decoder_norm(query)
+        vectors = self._mask_vector(normed)
+        objects = self.num_queries
+        answer = None
+        if points is not None:
+            rows = slice(None, objects) if self.object_tokens else slice(objects, 2 * objects)
+            answer = StrokeOutput(vectors[:, rows], *means, features.mask_features)
+        logits = self.class_logits(normed[:, :objects], semantic)
+        return SEEMOutput(logits, vectors[:, :objects], features.mask_features, strokes=answer)
+
+    # ---------------------------------------------------------------- forward
+    def forward(
+        self,
+        features: SEEMFeatures,
+        semantic: Tensor,
+        spatial: Tensor | dict | None = None,
+        strokes: Strokes | Tensor | None = None,
+        aux: bool = False,
+    ) -> SEEMOutput:
+        """Decode.
+
+        Args:
+            features: maps of the image side.
+            semantic: (C+1, D_text) class embeddings, no-object row last; used unchanged.
+            spatial: replacement rows for the learned queries. A tensor (N, D) is `content`; a dict
+                may hold `content` and `position` ((N, D) or (B, N, D): first N rows of
+                `query_feat`, `query_embed`) and, with `object_tokens`, `tokens` ((T, D), or
+                (3, T, D) for one set per map).
+            strokes: drawn hints; a bare (B, H, W) mask means positive ones.
+            aux: also return the predictions before layer 0 and after each earlier layer.
+
+        Raises:
+            ValueError: unknown keys or wrong shapes in `spatial`.
+        """
+        spatial = self._check_spatial(spatial)
+        if isinstance(strokes, Tensor):
+            strokes = Strokes(strokes)
+        levels = self._levels(features)
+        batch = levels[0].value.shape[0]
+        query, position = self._queries(spatial, batch)
+        points = means = memory = tokens = self_allowed = None
+        if strokes is not None:
+            points = stroke_points(strokes, query.dtype, MAX_POINTS, self.training)
+            means = [mean_of_points(features.mask_features, points, sign) for sign in (1, -1)]
+            if not self.object_tokens:
+                memory = strokes.previous
+                query, position = query.repeat(1, 2, 1), position.repeat(1, 2, 1)
+            if memory is not None:
+                more = self.memory_content.expand(batch, -1, -1)
+                query = torch.cat((query, more), 1)
+                more = self.memory_position.expand(batch, -1, -1)
+                position = torch.cat((position, more), 1)
+        if points is not None or 'tokens' in spatial:
+            tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
+            self_allowed = self._self_allowed(valid, memory is not None)
+        heads = self.num_queries * (2 if strokes is not None and not self.object_tokens else 1)
+
+        earlier = []
+        for i, layer in enumerate(self.layers):
+            level = levels[i % self.num_levels]
+            if aux:
+                earlier.append(self._predict(query, semantic, features, points, means))
+            with torch.no_grad():
+                vectors = self._mask_vector(self.decoder_norm(query[:, :heads]))
+            query = layer(
+                query,
+                position,
+                level,
+                self._cross_allowed(vectors, level, memory),
+                None if tokens is None else tokens[i % self.num_levels],
+                self_allowed,
+            )
+        last = self._predict(query, semantic, features, points, means)
+        last.aux = earlier
+        last.materialise()
+        return last
+
+    def _check_spatial(self, spatial: Tensor | dict | None) -> dict:
+        if spatial is None:
+            return {}
+        if isinstance(spatial, Tensor):
+            return {'content': spatial}
+        unknown = sorted(set(spatial) - set(SPATIAL_KEYS))
+        if unknown:
+            raise ValueError(
+                f'SEEMDecoder: unknown keys {unknown} in spatial; expected some of {SPATIAL_KEYS}'
+            )
+        given = {key: value for key, value in spatial.items() if value is not None}
+        if 'tokens' in given and not self.object_tokens:
+            raise ValueError(
+                "SEEMDecoder: spatial['tokens'] needs object_tokens=True; in the published decoder "
+                'object queries do not attend to spatial tokens'
+            )
+        return given
+
+    def _tokens(self, levels, points, free: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """Tokens per level, each (B, T, D), and which exist (B, T): strokes, then free ones."""
+        batch = levels[0].value.shape[0]
+        tokens: list[Tensor] = []
+        valid = []
+        if points is not None:
+            tokens = self._stroke_tokens(levels, points)
+            valid.append(points.valid)
+        if free is not None:
+            per_level = free if free.dim() == 3 else free.expand(self.num_levels, -1, -1)
+            per_level = per_level[:, None].expand(-1, batch, -1, -1)  # (3, B, T, D)
+            free_valid = torch.ones(per_level.shape[1:3], dtype=torch.bool, device=free.device)
+            valid.append(free_valid)
+            tokens = [
+                torch.cat((tokens[i], rows), 1) if tokens else rows
+                for i, rows in enumerate(per_level)
+            ]
+        return tokens, torch.cat(valid, 1)
