@@ -1,6 +1,39 @@
 # SEEM in small: the same classes as the full sizes, 1.9 M parameters at most with the text encoder.
 # Layer scale and temperature start where training from scratch wants them, not at the published
 # values, which suit fine-tuning.
+# The 19 Cityscapes classes in order, each with the words that mean it; CamVid's names are among them.
+class_synonyms = (
+    ('road', 'street', 'roadway', 'asphalt'),
+    ('sidewalk', 'pavement', 'footpath'),
+    ('building', 'house'),
+    ('wall',),
+    ('fence', 'railing'),
+    ('pole', 'post', 'column pole'),
+    ('traffic light', 'traffic signal'),
+    ('traffic sign', 'road sign', 'sign symbol'),
+    ('vegetation', 'tree', 'bush'),
+    ('terrain', 'grass', 'lawn'),
+    ('sky',),
+    ('person', 'pedestrian', 'human'),
+    ('rider', 'cyclist', 'bicyclist', 'motorcyclist'),
+    ('car', 'vehicle', 'automobile'),
+    ('truck', 'lorry'),
+    ('bus', 'coach'),
+    ('train', 'tram'),
+    ('motorcycle', 'motorbike'),
+    ('bicycle', 'bike'),
+)
+# What `collect_token_ids(class_synonyms, ('{}', *seem_templates()))` answers.
+token_ids = (
+    73, 268, 269, 320, 518, 529, 530, 531, 537, 539, 545, 559, 607, 637, 705, 775, 794, 862,
+    886, 943, 1042, 1063, 1125, 1212, 1346, 1395, 1449, 1455, 1503, 1549, 1579, 1615, 1626,
+    1759, 1805, 2012, 2052, 2077, 2103, 2292, 2307, 2312, 2390, 2442, 2533, 2569, 2660, 2677,
+    2728, 2751, 2840, 3086, 3144, 3231, 3299, 3399, 3610, 3638, 3701, 3772, 3975, 4629, 4852,
+    5269, 5299, 5613, 5922, 5988, 5994, 6102, 6325, 6867, 7615, 7651, 8170, 8757, 9247, 9388,
+    9707, 9977, 10297, 10593, 10781, 11024, 11207, 11652, 11676, 12679, 13085, 14384, 17500,
+    18256, 20184, 20686, 21339, 21977, 22381, 23278, 25258, 26638, 27669, 28891, 30429, 30574,
+    31139, 31354, 31832, 33341, 33947, 42744, 48858, 49406, 49407,
+)  # fmt: skip
 seem = dict(
     backbone=dict(
         type='mmprompt.FocalNet',
@@ -34,5 +67,14 @@ seem = dict(
         proj_dim=80,
         num_memory=8,
         logit_scale=2.659,  # log(1 / 0.07)
+    ),
+    text_encoder=dict(
+        type='mmprompt.SEEMTextEncoder',
+        width=64,
+        num_layers=2,
+        num_heads=4,
+        context_length=24,
+        dim=80,
+        token_ids=token_ids,
     ),
 )

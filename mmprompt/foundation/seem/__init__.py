@@ -4,6 +4,7 @@ from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOu
 from mmprompt.foundation.seem.focal import FocalNet
 from mmprompt.foundation.seem.pixel_decoder import TransformerFPN
 from mmprompt.foundation.seem.seem import SEEM
+from mmprompt.foundation.seem.text_encoder import SEEMTextEncoder
 
 __all__ = [
     'SEEM',
@@ -11,6 +12,7 @@ __all__ = [
     'SEEMDecoder',
     'SEEMFeatures',
     'SEEMOutput',
+    'SEEMTextEncoder',
     'StrokeOutput',
     'Strokes',
     'TransformerFPN',

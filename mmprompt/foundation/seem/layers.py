@@ -49,7 +49,12 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L, d)
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        allowed: Tensor | None = None,
+        is_causal: bool = False,
     ) -> Tensor:
         """Attend.
 
@@ -59,6 +64,7 @@ class Attention(nn.Module):
             value: (B, Lk, D).
             allowed: boolean, broadcastable to (B, heads, Lq, Lk). A row without any True gives
                 zero before the output projection (the `nan_to_num` of the reference).
+            is_causal: row i attends to columns up to i only; instead of `allowed`.
 
         Returns:
             (B, Lq, D).
@@ -68,7 +74,7 @@ class Attention(nn.Module):
         if allowed is not None:
             empty = ~allowed.any(-1, keepdim=True)  # (B, 1, Lq, 1)
             allowed = allowed | empty
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=is_causal)
         if empty is not None:
             out = out.masked_fill(empty, 0.0)
         return self.out_proj(out.transpose(1, 2).flatten(2))

@@ -1,0 +1,185 @@
+"""The language side of SEEM: a causal CLIP-like transformer over class names."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmprompt.common.errors import UserError
+from mmprompt.foundation.seem.layers import Attention
+from mmprompt.foundation.seem.templates import NO_OBJECT_NAME, clean_name, seem_templates
+from mmprompt.foundation.seem.tokenizer import END, START, VOCABULARY, flatten_names, tokenize
+from mmprompt.registry import MODELS
+
+
+class _LayerNorm(nn.LayerNorm):
+    """eps 1e-12, computed in float32 or better: half precision would round eps to zero."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        if x.dtype in (torch.float32, torch.float64):
+            return super().forward(x)
+        wide = F.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        )
+        return wide.to(x.dtype)
+
+
+class TextBlock(nn.Module):
+    """Pre-norm transformer layer with QuickGELU."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attn = Attention(width, num_heads)
+        self.ln_1 = _LayerNorm(width)
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+        self.ln_2 = _LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L, D) -> (N, L, D), causal."""
+        y = self.ln_1(x)
+        x = x + self.attn(y, y, y, is_causal=True)
+        y = self.c_fc(self.ln_2(x))
+        return x + self.c_proj(y * torch.sigmoid(1.702 * y))
+
+
+@MODELS.register_module()
+class SEEMTextEncoder(BaseModule):
+    """Class names -> unit embeddings.
+
+    Args:
+        width: channels of the transformer.
+        num_layers: its layers.
+        num_heads: its heads.
+        context_length: most tokens of a text, start and end included.
+        dim: width of the embeddings.
+        token_ids: CLIP ids that the table keeps, sorted, start and end among them; None keeps
+            all 49408. See `tokenizer.collect_token_ids`.
+        init_cfg: MMEngine initialisation config.
+    """
+
+    def __init__(
+        self,
+        width: int = 512,
+        num_layers: int = 12,
+        num_heads: int = 8,
+        context_length: int = 77,
+        dim: int = 512,
+        token_ids: Sequence[int] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.context_length = context_length
+        self.known = None
+        table = None
+        if token_ids is not None:
+            token_ids = sorted(set(token_ids))
+            if not {START, END} <= set(token_ids):
+                raise UserError(
+                    f'SEEMTextEncoder: token_ids must contain the start and end tokens {START} and '
+                    f'{END}'
+                )
+            self.known = frozenset(token_ids)
+            table = torch.tensor(token_ids)
+        self.register_buffer('token_ids', table, persistent=False)
+        self.token_embedding = nn.Embedding(len(token_ids) if token_ids else VOCABULARY, width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
+        self.blocks = nn.ModuleList(TextBlock(width, num_heads) for _ in range(num_layers))
+        self.ln_final = _LayerNorm(width)
+        self.lang_proj = nn.Parameter(torch.empty(width, dim))
+        self._reset()
+
+    def _reset(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        nn.init.trunc_normal_(self.lang_proj, std=self.lang_proj.shape[0] ** -0.5)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """CLIP token ids (N, L) -> last hidden states (N, L, width) after the final LayerNorm.
+
+        Raises:
+            UserError: an id is not in the compact table.
+        """
+        rows = ids
+        if self.token_ids is not None:
+            rows = torch.searchsorted(self.token_ids, ids).clamp(max=len(self.token_ids) - 1)
+            wrong = self.token_ids[rows] != ids
+            if wrong.any():
+                raise UserError(f'Token ids {ids[wrong].unique().tolist()} are not in the table.')
+        x = self.token_embedding(rows) + self.positional_embedding[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_final(x)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """CLIP token ids (N, L) -> embeddings (N, dim), read at the first end token, not normalised.
+
+        Attention is causal, so what follows that token does not matter.
+        """
+        end = (ids == END).int().argmax(1)  # the first one: padding repeats it
+        x = self.hidden(ids)
+        return x[torch.arange(len(ids), device=ids.device), end] @ self.lang_proj
+
+    def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
+        """Texts -> unit embeddings (N, dim).
+
+        Raises:
+            UserError: a word that the table does not hold.
+        """
+        device = self.positional_embedding.device
+        parts = []
+        for start in range(0, len(texts), chunk):
+            ids = tokenize(texts[start : start + chunk], self.context_length, self.known)
+            parts.append(F.normalize(self(ids.to(device)), dim=-1))
+        return torch.cat(parts)
+
+    def class_embeddings(
+        self,
+        names: Sequence[str | Sequence[str]],
+        templates: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Names -> (C+1, dim) unit rows, the no-object class ("background") last.
+
+        Args:
+            names: one entry per class: a name, or a list of synonyms, whose embeddings are averaged
+                and normalised again.
+            templates: sentences with one '{}', averaged and normalised again; None means SEEM's 81.
+        """
+        templates = seem_templates() if templates is None else templates
+        groups = [[clean_name(word) for word in group] for group in flatten_names(names)]
+        groups.append([NO_OBJECT_NAME])
+        texts = [t.format(word) for group in groups for word in group for t in templates]
+        words = self.encode_texts(texts).unflatten(0, (-1, len(templates)))  # (W, T, dim)
+        words = F.normalize(words.mean(1), dim=-1)  # (W, dim)
+        rows = [part.mean(0) for part in words.split([len(group) for group in groups])]
+        return F.normalize(torch.stack(rows), dim=-1)
+
+    def sampled_embeddings(
+        self,
+        names: Sequence[str | Sequence[str]],
+        templates: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Like `class_embeddings` with one random synonym and one random template per class.
+
+        What training uses: cheap, differentiable, and every synonym gets its turn.
+        """
+        templates = seem_templates() if templates is None else templates
+
+        def draw(options: Sequence[str]) -> str:
+            return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+        groups = [*flatten_names(names), [NO_OBJECT_NAME]]
+        words = [clean_name(draw(group)).replace(',', '').replace('+', ' ') for group in groups]
+        return self.encode_texts([draw(templates).format(word) for word in words])
