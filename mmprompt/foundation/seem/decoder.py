@@ -249,8 +249,10 @@ class SEEMDecoder(BaseModule):
         if points is not None:
             rows = slice(None, objects) if self.object_tokens else slice(objects, 2 * objects)
             answer = StrokeOutput(vectors[:, rows], *means, features.mask_features)
-        logits = self.class_logits(normed[:, :objects], semantic)
-        return SEEMOutput(logits, vectors[:, :objects], features.mask_features, strokes=answer)
+        seen = normed[:, :objects]
+        logits = self.class_logits(seen, semantic)
+        masks = vectors[:, :objects]
+        return SEEMOutput(logits, masks, features.mask_features, seen, strokes=answer)
 
     # ---------------------------------------------------------------- forward
     def forward(

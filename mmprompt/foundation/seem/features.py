@@ -102,6 +102,8 @@ class SEEMOutput:
         pred_logits: (B, Q, C+1) class logits, the no-object class last.
         mask_embed: (B, Q, Dm) mask vectors.
         mask_features: (B, Dm, h, w), stride 4.
+        queries: (B, Q, D) normalised queries that the heads read; with `SEEMDecoder.class_logits`
+            they give the logits of other class embeddings without decoding again.
         aux: predictions before layer 0 and after each layer but the last, when asked for.
         strokes: the answer to strokes, when strokes were given.
     """
@@ -109,6 +111,7 @@ class SEEMOutput:
     pred_logits: Tensor
     mask_embed: Tensor
     mask_features: Tensor
+    queries: Tensor
     aux: list[SEEMOutput] = field(default_factory=list)
     strokes: StrokeOutput | None = None
     _masks: Tensor | None = field(default=None, repr=False)
