@@ -3,6 +3,7 @@ from mmprompt.foundation.seem.decoder import SEEMDecoder
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
 from mmprompt.foundation.seem.focal import FocalNet
 from mmprompt.foundation.seem.pixel_decoder import TransformerFPN
+from mmprompt.foundation.seem.pretrainer import SEEMPretrainer
 from mmprompt.foundation.seem.seem import SEEM
 from mmprompt.foundation.seem.text_encoder import SEEMTextEncoder
 
@@ -12,6 +13,7 @@ __all__ = [
     'SEEMDecoder',
     'SEEMFeatures',
     'SEEMOutput',
+    'SEEMPretrainer',
     'SEEMTextEncoder',
     'StrokeOutput',
     'Strokes',
