@@ -2,7 +2,7 @@
 
 The paper names "N = 100 spatial prompt embeddings" of a "grid of points" encoded once. Public SEEM
 has no image-free point embedding, so several readings exist. Each is one class here with the same
-three members; none needs a branch in a forward pass.
+members; none needs a branch in a forward pass.
 
 Notation: N prompts, D channels, R = N * copies rows that are learned.
 """
@@ -16,11 +16,12 @@ class QuerySource:
     """Reading A: the content of the object queries, `query_feat[:N]`."""
 
     copies = 1
+    needs_object_tokens = False
 
     @staticmethod
     def default(decoder: nn.Module, num_prompts: int) -> Tensor:
         """Rows that the zero-shot model uses, (R, D)."""
-        return decoder.query_feat.weight[:num_prompts]
+        return decoder.query_feat[:num_prompts]
 
     @staticmethod
     def pack(rows: Tensor, decoder: nn.Module) -> dict[str, Tensor]:
@@ -32,11 +33,12 @@ class QueryPositionSource:
     """Reading B: the position embedding of the object queries, `query_embed[:N]`."""
 
     copies = 1
+    needs_object_tokens = False
 
     @staticmethod
     def default(decoder: nn.Module, num_prompts: int) -> Tensor:
         """Rows that the zero-shot model uses, (R, D)."""
-        return decoder.query_embed.weight[:num_prompts]
+        return decoder.query_embed[:num_prompts]
 
     @staticmethod
     def pack(rows: Tensor, decoder: nn.Module) -> dict[str, Tensor]:
@@ -48,12 +50,13 @@ class BothSource:
     """Reading C: content rows, then position rows; twice the parameters."""
 
     copies = 2
+    needs_object_tokens = False
 
     @staticmethod
     def default(decoder: nn.Module, num_prompts: int) -> Tensor:
         """Rows that the zero-shot model uses, (R, D)."""
-        content = decoder.query_feat.weight[:num_prompts]
-        return torch.cat([content, decoder.query_embed.weight[:num_prompts]])
+        content = decoder.query_feat[:num_prompts]
+        return torch.cat([content, decoder.query_embed[:num_prompts]])
 
     @staticmethod
     def pack(rows: Tensor, decoder: nn.Module) -> dict[str, Tensor]:
@@ -66,24 +69,25 @@ class GridSource:
     """Reading E: a square grid of image-free points that the object queries attend to.
 
     The default is the sine position of each point. The frozen map of SEEM's spatial prompt encoder,
-    `row @ mask_sptial_embed[l] + pn_indicator[0]`, turns it into the token of level l. That map is
+    `row @ mask_spatial_embed[l] + pn_indicator[0]`, turns it into the token of level l. That map is
     affine, so blending before it equals Eq. 4 after it, on every level, with one learned row.
     The decoder must be built with ``object_tokens=True``; its zero-shot row differs from SEEM's.
     """
 
     copies = 1
+    needs_object_tokens = True
 
     @staticmethod
     def default(decoder: nn.Module, num_prompts: int) -> Tensor:
         """Sine positions of the grid points, (R, D)."""
-        table = decoder.query_feat.weight
-        return point_positions(grid_points(num_prompts), table.shape[1]).to(table)
+        positions = point_positions(grid_points(num_prompts), decoder.dim)
+        return positions.to(decoder.query_feat)
 
     @staticmethod
-    def pack(rows: Tensor, decoder: nn.Module) -> dict[str, list[Tensor]]:
-        """Blended rows (R, D) -> one set of tokens (R, D) per level of the decoder."""
-        positive = decoder.pn_indicator.weight[0]
-        return dict(tokens=[rows @ embed + positive for embed in decoder.mask_sptial_embed])
+    def pack(rows: Tensor, decoder: nn.Module) -> dict[str, Tensor]:
+        """Blended rows (R, D) -> tokens (L, R, D), one set per level of the decoder."""
+        levels = range(decoder.num_levels)
+        return dict(tokens=torch.stack([decoder.spatial_tokens(i, rows) for i in levels]))
 
 
 SOURCES = dict(query=QuerySource, query_pos=QueryPositionSource, both=BothSource, grid=GridSource)

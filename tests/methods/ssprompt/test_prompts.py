@@ -1,23 +1,28 @@
 """The blended rows of Eq. 4 and Eq. 6, in every parametrisation that a config can name."""
 import pytest
 import torch
-from torch import nn
 
+from mmprompt.foundation.seem.decoder import SEEMDecoder
+from mmprompt.foundation.seem.layers import sine_position
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt, SemPrompt, SpaPrompt
 from mmprompt.methods.ssprompt.sources import SOURCES, grid_points, point_positions
 
 ROWS, DIM = 9, 8
 
 
-class Decoder(nn.Module):
-    """The tables of a SEEM decoder that a spatial source reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.query_feat = nn.Embedding(ROWS + 1, DIM)
-        self.query_embed = nn.Embedding(ROWS + 1, DIM)
-        self.pn_indicator = nn.Embedding(2, DIM)
-        self.mask_sptial_embed = nn.ParameterList(torch.randn(DIM, DIM) for _ in range(3))
+@pytest.fixture
+def decoder():
+    return SEEMDecoder(
+        dim=DIM,
+        num_layers=1,
+        num_heads=2,
+        ffn_dim=8,
+        num_queries=ROWS + 1,
+        mask_dim=DIM,
+        proj_dim=DIM,
+        num_memory=2,
+        object_tokens=True,
+    )
 
 
 @pytest.fixture
@@ -115,27 +120,24 @@ def test_parameter_counts_of_the_paper():
 
 
 @pytest.mark.parametrize('source', sorted(SOURCES))
-def test_spatial_sources(source):
-    decoder = Decoder()
+def test_spatial_sources(source, decoder):
     prompt = SpaPrompt(ROWS, DIM, source=source)
     prompt.fill(prompt.source.default(decoder, ROWS))
     packed = prompt.source.pack(prompt(), decoder)
     keys = dict(query={'content'}, query_pos={'position'}, both={'content', 'position'})
     assert set(packed) == keys.get(source, {'tokens'})
     if 'content' in packed:
-        assert torch.equal(packed['content'], decoder.query_feat.weight[:ROWS])
+        assert torch.equal(packed['content'], decoder.query_feat[:ROWS])
     if 'position' in packed:
-        assert torch.equal(packed['position'], decoder.query_embed.weight[:ROWS])
-    for level, tokens in enumerate(packed.get('tokens', [])):
+        assert torch.equal(packed['position'], decoder.query_embed[:ROWS])
+    if 'tokens' in packed:
         points = point_positions(grid_points(ROWS), DIM).float()
-        embed = decoder.mask_sptial_embed[level]
-        torch.testing.assert_close(tokens, points @ embed + decoder.pn_indicator.weight[0])
+        for tokens, embed in zip(packed['tokens'], decoder.mask_spatial_embed, strict=True):
+            torch.testing.assert_close(tokens, points @ embed + decoder.pn_indicator[0])
 
 
-def test_grid_blend_commutes_with_the_frozen_map():
+def test_grid_blend_commutes_with_the_frozen_map(decoder):
     """Blending before the affine map is Eq. 4 after it, on every level."""
-    torch.manual_seed(0)
-    decoder = Decoder()
     prompt = SpaPrompt(ROWS, DIM, source='grid', init='normal', weight=dict(type='fixed', value=0.3))
     prompt.fill(prompt.source.default(decoder, ROWS))
     pack = lambda rows: prompt.source.pack(rows, decoder)['tokens']  # noqa: E731
@@ -145,8 +147,6 @@ def test_grid_blend_commutes_with_the_frozen_map():
 
 
 def test_point_positions_are_those_of_the_image_features():
-    from mmprompt.foundation.seem.layers import sine_position
-
     side = 4
     axis = torch.arange(1, side + 1, dtype=torch.float64) / side  # what SEEM gives to cell 1..side
     mine = point_positions(torch.cartesian_prod(axis, axis), 16)
