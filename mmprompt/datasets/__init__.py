@@ -1,0 +1,5 @@
+"""Datasets and transforms that MMSegmentation lacks."""
+from mmprompt.datasets.camvid import CamVidDataset
+from mmprompt.datasets.transforms import LoadCityscapesPanoptic, PackPanopticInputs
+
+__all__ = ['CamVidDataset', 'LoadCityscapesPanoptic', 'PackPanopticInputs']

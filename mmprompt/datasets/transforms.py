@@ -1,11 +1,11 @@
 """Loading and packing of panoptic targets for MMSegmentation pipelines.
 
-A panoptic map carries one integer per pixel, `(class + 1) * 1000 + n`: n = 0 for stuff, n >= 1 for the
-n-th instance of a thing, n = 0 of a thing class for a crowd (a group that was not told apart).
-Anything below 1000 is void, which includes 255, the value that MMSegmentation pads maps with.
+A panoptic map carries one integer per pixel, `(class + 1) * 1000 + n`: n = 0 for stuff, n >= 1 for
+the n-th instance of a thing, n = 0 of a thing class for a crowd (a group not told apart). Anything
+below 1000 is void, which includes 255, the value that MMSegmentation pads maps with.
 """
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -175,6 +175,6 @@ class PackPanopticInputs(PackSegInputs):
         raise UserError(
             f'{results.get("img_path", "pipeline")}: gt_panoptic_map no longer lies on gt_seg_map '
             f'(expected shape {labels.shape} and equal classes, found {found}). A transform moved '
-            f'only one of them: use mmseg.Resize, mmseg.RandomFlip and mmseg.RandomCrop, which move '
-            f'all seg_fields, in place of those of mmcv.'
+            f'only one of them: use mmseg.Resize, mmseg.RandomFlip and mmseg.RandomCrop, which '
+            f'move all seg_fields, in place of those of mmcv.'
         )

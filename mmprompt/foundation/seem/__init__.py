@@ -1,5 +1,6 @@
 """SEEM, written once with its sizes as parameters."""
 from mmprompt.foundation.seem.decoder import SEEMDecoder
+from mmprompt.foundation.seem.export import ExportBaseHook
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
 from mmprompt.foundation.seem.focal import FocalNet
 from mmprompt.foundation.seem.pixel_decoder import TransformerFPN
@@ -9,6 +10,7 @@ from mmprompt.foundation.seem.text_encoder import SEEMTextEncoder
 
 __all__ = [
     'SEEM',
+    'ExportBaseHook',
     'FocalNet',
     'SEEMDecoder',
     'SEEMFeatures',

@@ -1,10 +1,10 @@
 """Training losses of SEEM: set prediction on every layer, strokes, and a dense term.
 
 Notation: L predictions (decoder layers + the initial one), B images, Q queries, C classes, T true
-masks of the batch. Weights follow Mask2Former / SEEM: 2, 5, 5 for class, BCE, Dice and 0.4, 1, 1 for
-strokes.
+masks of the batch. Weights follow Mask2Former / SEEM: 2, 5, 5 for class, BCE, Dice and 0.4, 1, 1
+for strokes.
 """
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mmprompt.common import matching
 from mmprompt.common.mask_merge import semantic_scores
-from mmprompt.common.matching import HungarianMatcher, Matches, MaskTargets
+from mmprompt.common.matching import HungarianMatcher, MaskTargets, Matches
 from mmprompt.foundation.seem.features import SEEMOutput, StrokeOutput
 
 

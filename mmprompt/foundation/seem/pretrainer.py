@@ -1,22 +1,22 @@
-"""Pre-training of SEEM together with its text encoder, and the export of the base file."""
+"""Pre-training of SEEM together with its text encoder."""
 import json
-from pathlib import Path
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmprompt.common import mask_merge
+from mmprompt.common.checkpoint import fingerprint, load_tensors, resolve_weights
 from mmprompt.common.errors import UserError
+from mmprompt.common.freeze import freeze
 from mmprompt.common.matching import MaskTargets
 from mmprompt.foundation.seem.criterion import SetCriterion
+from mmprompt.foundation.seem.drawing import draw_strokes
 from mmprompt.foundation.seem.features import SEEMFeatures
-from mmprompt.registry import HOOKS, MODELS
+from mmprompt.registry import MODELS
 
 DEFAULT_DATA = dict(
     type='mmseg.SegDataPreProcessor',
@@ -30,47 +30,18 @@ DEFAULT_DATA = dict(
 )
 
 
-def draw_strokes(masks: Tensor, radius: int = 3, length: float = 60.0) -> Tensor:
-    """One straight random stroke inside each mask.
-
-    Args:
-        masks: (S, H, W) bool; an empty mask gets an empty stroke.
-        radius: half the width in pixels.
-        length: the longest stroke in pixels.
-
-    Returns:
-        (S, H, W) bool, a part of `masks`.
-    """
-    height, width = masks.shape[-2:]
-    ends = (torch.rand_like(masks, dtype=torch.float32) * masks).flatten(1).topk(2).indices
-    y = ends.div(width, rounding_mode='floor').float()  # (S, 2)
-    x = (ends % width).float()
-    dy, dx = y[:, 1] - y[:, 0], x[:, 1] - x[:, 0]
-    norm = (dx * dx + dy * dy).sqrt().clamp(min=1)
-    reach = torch.rand_like(norm) * length
-    share = (reach / norm).clamp(max=1)
-    dy, dx = (dy * share)[:, None, None], (dx * share)[:, None, None]
-    rows = torch.arange(height, device=masks.device)[None, :, None] - y[:, 0, None, None]
-    columns = torch.arange(width, device=masks.device)[None, None, :] - x[:, 0, None, None]
-    along = (rows * dy + columns * dx) / (dx * dx + dy * dy).clamp(min=1e-6)
-    along = along.clamp(0, 1)
-    distance = (rows - along * dy) ** 2 + (columns - along * dx) ** 2
-    return (distance <= radius * radius) & masks
-
-
 @MODELS.register_module()
 class SEEMPretrainer(BaseModel):
     """Trains a SEEM on images with panoptic targets; predicts SegDataSamples.
 
-    Each training step names every class by one of its synonyms in one template, so that names the
-    model saw in different words mean the same.
+    Each training step names every class by a random one of its synonyms in a random template, so
+    that names the model saw in different words mean the same.
 
     Args:
         seem: config of `SEEM`, with a text encoder.
         classes: one entry per class, in the order of the labels: a name or a list of synonyms, the
             usual name first. Prediction uses the usual names.
-        templates: e.g. 'a photo of a {}.'; one at random per training step, all of them (averaged)
-            in prediction.
+        templates: e.g. 'a photo of a {}.', all of them averaged in prediction; None = SEEM's 81.
         thing_classes: labels counted one by one.
         criterion: arguments of `SetCriterion`.
         stroke_prob: share of training steps that also train strokes.
@@ -88,7 +59,7 @@ class SEEMPretrainer(BaseModel):
         self,
         seem: dict,
         classes: Sequence[str | Sequence[str]],
-        templates: Sequence[str] = ('{}.',),
+        templates: Sequence[str] | None = None,
         thing_classes: Sequence[int] = (),
         criterion: dict | None = None,
         stroke_prob: float = 0.0,
@@ -105,7 +76,7 @@ class SEEMPretrainer(BaseModel):
         self.seem_config = json.loads(json.dumps(seem))
         self.seem = MODELS.build({'type': 'SEEM', **seem})
         self.synonyms = [[c] if isinstance(c, str) else list(c) for c in classes]
-        self.templates = list(templates)
+        self.templates = None if templates is None else list(templates)
         self.thing_classes = tuple(thing_classes)
         self.criterion = SetCriterion(**(criterion or {}))
         self.stroke_prob = stroke_prob
@@ -116,8 +87,8 @@ class SEEMPretrainer(BaseModel):
         self._cache_config = feature_cache
         self._cache = None
         self._semantic: Tensor | None = None
-        for name in self.frozen:
-            self._freeze(name)
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
 
     @property
     def class_names(self) -> list[str]:
@@ -125,33 +96,24 @@ class SEEMPretrainer(BaseModel):
         return [names[0] for names in self.synonyms]
 
     def init_weights(self) -> None:
-        """Initialise, then load the base file if one is named.
+        """Initialise, load the base file if one is named, and only then freeze.
 
         Raises:
-            UserError: the file is missing or does not fit.
+            UserError: the base file is missing or does not fit.
         """
         super().init_weights()
-        if self.base is None:
-            return
-        from mmprompt.common.checkpoint import load_tensors, resolve_weights
-
-        path = resolve_weights(self.base)
-        tensors, _ = load_tensors(path)
-        own = self.seem.state_dict()
-        wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
-        wrong += [k for k in tensors if k not in own]
-        if wrong:
-            raise UserError(
-                f'{path}: expected the tensors of this SEEM config, found {len(wrong)} that are '
-                f'missing, unknown or of another shape, first {wrong[0]!r}. Use the model config '
-                f'that the file was made with.'
-            )
-        self.seem.load_state_dict(tensors)
+        if self.base is not None:
+            self._load_base(self.base)
+        for part in self._frozen_parts():
+            freeze(part)  # earlier, it would keep the initialisation from loading weights
 
     def train(self, mode: bool = True) -> 'SEEMPretrainer':
         """Forget the class embeddings of prediction, which training outdates."""
         self._semantic = None
-        return super().train(mode)
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """`loss` -> dict of scalars; `predict` -> samples; `tensor` -> SEEMOutput.
@@ -189,7 +151,7 @@ class SEEMPretrainer(BaseModel):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
-        """Add `pred_sem_seg`, and on request `pred_panoptic_seg`, `pred_segments`, `pred_instances`.
+        """Add `pred_sem_seg`; on request `pred_panoptic_seg`, `pred_segments`, `pred_instances`.
 
         Results have the size of the image file (`ori_shape`), or of the input without meta data.
         `pred_segments` (`ids`, `labels`, `scores`) describes the map `pred_panoptic_seg`, in which
@@ -229,26 +191,36 @@ class SEEMPretrainer(BaseModel):
         return self._semantic
 
     def training_semantic(self) -> Tensor:
-        """(C+1, D) embeddings, with gradient, of one synonym per class in one template."""
-        names = [n[int(torch.randint(len(n), ()))] for n in self.synonyms]
-        template = self.templates[int(torch.randint(len(self.templates), ()))]
-        return self.seem.text_encoder.class_embeddings(names, [template])
+        """(C+1, D) embeddings, with gradient, of random synonyms in random templates."""
+        return self.seem.text_encoder.sampled_embeddings(self.synonyms, self.templates)
 
-    def _freeze(self, name: str) -> None:
-        from mmprompt.common.freeze import freeze
+    def _frozen_parts(self) -> list[nn.Module]:
+        parts = dict(self.seem.named_modules())
+        for name in self.frozen:
+            if name not in parts:
+                known = [n for n, _ in self.seem.named_children()]
+                raise UserError(
+                    f'SEEMPretrainer.frozen: expected names of parts of SEEM such as {known}, '
+                    f'found {name!r}.'
+                )
+        return [parts[name] for name in self.frozen]
 
-        try:
-            freeze(self.seem.get_submodule(name))
-        except AttributeError as error:
-            parts = [n for n, _ in self.seem.named_children()]
+    def _load_base(self, base: str) -> None:
+        path = resolve_weights(base)
+        tensors, _ = load_tensors(path)
+        own = self.seem.state_dict()
+        wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
+        wrong += [k for k in tensors if k not in own]
+        if wrong:
             raise UserError(
-                f'SEEMPretrainer.frozen: expected names of parts of SEEM such as {parts}, found '
-                f'{name!r}.'
-            ) from error
+                f'{path}: expected the tensors of this SEEM config, found {len(wrong)} that are '
+                f'missing, unknown or of another shape, first {wrong[0]!r}. Use the model config '
+                f'that the file was made with.'
+            )
+        self.seem.load_state_dict(tensors)
 
     def _cached_maps(self, inputs: Tensor) -> list[Tensor]:
         if self._cache is None:
-            from mmprompt.common.checkpoint import fingerprint
             from mmprompt.common.feature_cache import FeatureCache
 
             self._cache = FeatureCache(
@@ -323,54 +295,3 @@ class SEEMPretrainer(BaseModel):
                     )
                 )
             )
-
-
-@HOOKS.register_module()
-class ExportBaseHook(Hook):
-    """Writes the trained SEEM as a base file, safetensors with config and record inside.
-
-    Args:
-        out: file name, inside the work dir unless absolute.
-        interval: also write every so many iterations ("last good"); 0 = only at the end.
-        record: facts to keep with the weights, e.g. the command and the data's hash.
-    """
-
-    priority = 'LOW'
-
-    def __init__(self, out: str = 'base.safetensors', interval: int = 0, record: dict | None = None):
-        self.out = out
-        self.interval = interval
-        self.record = dict(record or {})
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Write every `interval` iterations."""
-        if self.interval and (runner.iter + 1) % self.interval == 0:
-            self.export(runner, runner.iter + 1)
-
-    def after_train(self, runner) -> None:
-        """Write the final weights."""
-        self.export(runner, runner.iter)
-
-    @torch.no_grad()
-    def export(self, runner, iteration: int) -> None:
-        """Write atomically; weights that are not finite never replace good ones."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not is_main_process():
-            return
-        bad = [n for n, v in model.seem.state_dict().items() if not torch.isfinite(v).all()]
-        path = Path(self.out)
-        path = path if path.is_absolute() else Path(runner.work_dir) / path
-        if bad:
-            runner.logger.error(f'{bad[0]} is not finite: {path} keeps its former weights.')
-            return
-        from mmprompt.foundation.seem.checkpoint import save_base
-
-        record = {
-            **self.record,
-            'iterations': iteration,
-            'seed': runner.seed,
-            'classes': model.class_names,
-            'torch': torch.__version__,
-        }
-        save_base(path, model.seem, model.seem_config, record)
-        runner.logger.info(f'Base exported to {path} at iteration {iteration}.')

@@ -1,0 +1,62 @@
+"""The hook that turns a pre-training run into a base file."""
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmprompt.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ExportBaseHook(Hook):
+    """Writes the trained SEEM as a base file, safetensors with config and record inside.
+
+    Args:
+        out: file name, inside the work dir unless absolute.
+        interval: also write every so many iterations ("last good"); 0 = only at the end.
+        record: facts to keep with the weights, e.g. the command and the data's hash.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self, out: str = 'base.safetensors', interval: int = 0, record: dict | None = None
+    ) -> None:
+        self.out = out
+        self.interval = interval
+        self.record = dict(record or {})
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Write every `interval` iterations."""
+        if self.interval and (runner.iter + 1) % self.interval == 0:
+            self.export(runner, runner.iter + 1)
+
+    def after_train(self, runner) -> None:
+        """Write the final weights."""
+        self.export(runner, runner.iter)
+
+    @torch.no_grad()
+    def export(self, runner, iteration: int) -> None:
+        """Write atomically; weights that are not finite never replace good ones."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not is_main_process():
+            return
+        bad = [n for n, v in model.seem.state_dict().items() if not torch.isfinite(v).all()]
+        path = Path(self.out)
+        path = path if path.is_absolute() else Path(runner.work_dir) / path
+        if bad:
+            runner.logger.error(f'{bad[0]} is not finite: {path} keeps its former weights.')
+            return
+        from mmprompt.foundation.seem.checkpoint import save_base
+
+        record = {
+            **self.record,
+            'iterations': iteration,
+            'seed': runner.seed,
+            'classes': model.class_names,
+            'torch': torch.__version__,
+        }
+        save_base(path, model.seem, model.seem_config, record)
+        runner.logger.info(f'Base exported to {path} at iteration {iteration}.')
