@@ -1,6 +1,9 @@
 """SEEM: backbone, pixel decoder and decoder put together."""
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -44,6 +47,27 @@ class SEEM(BaseModule):
         self.pixel_decoder = _built(pixel_decoder)
         self.decoder = _built(decoder)
         self.text_encoder = _built(text_encoder)
+
+    @classmethod
+    def from_checkpoint(
+        cls, source: str | os.PathLike | Mapping[str, Tensor], text_encoder: bool = True
+    ) -> SEEM:
+        """Build the model that a checkpoint belongs to and load it, strictly.
+
+        Args:
+            source: a public SEEM checkpoint (`seem_focalt_v0.pt`, …), a base file of mmprompt,
+                ``mmprompt://NAME``, or a flat state dict under the public names (copied).
+            text_encoder: build the language side too.
+
+        Returns:
+            The model in eval mode, in the precision of the checkpoint.
+
+        Raises:
+            UserError: the message lists what does not fit.
+        """
+        from mmprompt.foundation.seem.checkpoint import load_seem
+
+        return load_seem(source, text_encoder)
 
     def encode_image(self, x: Tensor) -> SEEMFeatures:
         """Normalised image (B, 3, H, W), zero-padded right and bottom to 32 -> features."""

@@ -87,7 +87,8 @@ class SEEMTextEncoder(BaseModule):
                     f'{END}'
                 )
             self.known = frozenset(token_ids)
-            table = torch.tensor(token_ids)
+            # On the CPU even while weights are built on the meta device: no file fills it later.
+            table = torch.tensor(token_ids, device='cpu')
         self.register_buffer('token_ids', table, persistent=False)
         self.token_embedding = nn.Embedding(len(token_ids) if token_ids else VOCABULARY, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
