@@ -1,0 +1,86 @@
+"""Tileable noise, made once per process from a fixed seed and looked up with offsets."""
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+SIZE = 512
+MASK = SIZE - 1
+_SEED = 20240917  # of the noise bank only; scenes have their own seeds
+
+
+def _lattice(rng, cells: int) -> np.ndarray:
+    """Periodic smooth noise of ``cells`` cells in [0, 1], (SIZE, SIZE) float32."""
+    values = rng.random((cells, cells)).astype(np.float32)
+    padded = np.pad(values, 2, mode='wrap')
+    step = SIZE // cells
+    if step == 1:
+        return values
+    grown = cv2.resize(padded, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
+    return grown[2 * step:-2 * step, 2 * step:-2 * step]
+
+
+def _standard(tile: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray((tile - tile.mean()) / tile.std(), np.float32)
+
+
+@lru_cache(maxsize=1)
+def bank() -> dict:
+    """Tiles (SIZE, SIZE) float32 of mean 0 and deviation 1.
+
+    ``surface``: many octaves with strong grain, for materials; ``cloud``: smooth, for sky, wear
+    and puddles; ``grain``: bell-shaped white noise, for the sensor.
+    """
+    rng = np.random.default_rng(_SEED)
+    surface = sum(_lattice(rng, c) * w for c, w in (
+        (8, .5), (16, .5), (32, .6), (64, .8), (128, .9), (256, 1.), (512, .9)))
+    cloud = sum(_lattice(rng, c) * w for c, w in ((4, 1.), (8, .6), (16, .35), (32, .2), (64, .1)))
+    grain = sum(rng.random((SIZE, SIZE)) for _ in range(6))
+    return {'surface': _standard(surface), 'cloud': _standard(cloud), 'grain': _standard(grain)}
+
+
+def lookup(name: str, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Values of a tile at texel coordinates, nearest neighbour, wrapping around."""
+    index = ((t.astype(np.int32) & MASK) << 9) + (s.astype(np.int32) & MASK)
+    return bank()[name].ravel()[index]
+
+
+def window(name: str, shape, rng, scale: float = 1.) -> np.ndarray:
+    """A (H, W) cut of a tile at a random place, enlarged ``scale`` times."""
+    height, width = (int(np.ceil(n / scale)) for n in shape)
+    tile = bank()[name]
+    rows = (np.arange(height) + int(rng.random() * SIZE)) & MASK
+    columns = (np.arange(width) + int(rng.random() * SIZE)) & MASK
+    cut = tile[np.ix_(rows, columns)]
+    if scale != 1.:
+        cut = cv2.resize(cut, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cut
+
+
+def joints(s, t, width, height) -> np.ndarray:
+    """True on the joints of a running bond with bricks of ``width`` by ``height``."""
+    row = np.floor(t / height)
+    across = s / width + .5 * (row.astype(np.int32) & 1)
+    across -= np.floor(across)
+    return (across < .1) | (t / height - row < .14)
+
+
+def panes(s, t, rows: np.ndarray):
+    """Windows of a facade.
+
+    Args:
+        s, t: (N,) metres along and up the facade.
+        rows: (N, 10) window rows as made by `frontage.window_row`.
+
+    Returns:
+        ``inside`` (N,) bool and ``chance`` (N,) float in [0, 1), one value per pane.
+    """
+    column = np.floor(s / rows[:, 0])
+    floor = np.floor((t - rows[:, 7]) / rows[:, 1])
+    across = s / rows[:, 0] - column
+    up = (t - rows[:, 7]) / rows[:, 1] - floor
+    inside = (np.abs(across - .5) * 2 < rows[:, 2]) & (up < rows[:, 3]) & (floor >= 0)
+    inside &= ~((np.abs(across - .5) < .03) & (rows[:, 2] < 1))  # glazing bar
+    mixed = column.astype(np.int32) * 7919 + floor.astype(np.int32) * 104729
+    mixed = (mixed + (rows[:, 9] * 65536).astype(np.int32)) * 48271
+    return inside, ((mixed >> 7) & 1023).astype(np.float32) / 1024
