@@ -178,3 +178,18 @@ class PackPanopticInputs(PackSegInputs):
             f'only one of them: use mmseg.Resize, mmseg.RandomFlip and mmseg.RandomCrop, which '
             f'move all seg_fields, in place of those of mmcv.'
         )
+
+
+@TRANSFORMS.register_module()
+class PanopticFromLabels(BaseTransform):
+    """Add `gt_panoptic_map` from `gt_seg_map` alone: one segment per class, no instances.
+
+    For data sets without instance annotations, such as CamVid; see `LoadCityscapesPanoptic`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Register the map beside the label map."""
+        labels = results['gt_seg_map']
+        results['gt_panoptic_map'] = panoptic_ids(labels, np.zeros_like(labels), ())
+        results['seg_fields'].append('gt_panoptic_map')
+        return results
