@@ -1,7 +1,7 @@
 """Learned prompts for frozen segmentation models, as OpenMMLab components."""
 
 try:
-    from mmprompt import datasets, evaluation, foundation, methods
+    from mmprompt import common, datasets, evaluation, foundation, methods
     from mmprompt.registry import publish
 except Exception as error:  # torch, mmcv and numpy fail in many more ways than ImportError
     raise ImportError(
@@ -11,6 +11,6 @@ except Exception as error:  # torch, mmcv and numpy fail in many more ways than 
     ) from error
 
 __version__ = '0.1.0'
-__all__ = ['datasets', 'evaluation', 'foundation', 'methods', 'publish']
+__all__ = ['common', 'datasets', 'evaluation', 'foundation', 'methods', 'publish']
 
 publish()
