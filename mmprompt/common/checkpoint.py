@@ -1,0 +1,198 @@
+"""Weights in files: finding, reading, writing and naming them."""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mmprompt.common.errors import UserError
+from mmprompt.common.files import atomic_file
+from mmprompt.common.strict_loader import install_strict_loader, load_strict
+
+__all__ = [
+    'fingerprint',
+    'install_strict_loader',
+    'load_strict',
+    'load_tensors',
+    'read_metadata',
+    'resolve_weights',
+    'save_tensors',
+]
+
+SCHEME = 'mmprompt://'
+WEIGHTS = Path(__file__).resolve().parent.parent / 'weights'
+# The names of the safetensors format; the order is the order in the file: widest first, so that
+# every tensor starts at a multiple of its own element size.
+_DTYPES = {
+    torch.float64: 'F64',
+    torch.int64: 'I64',
+    torch.float32: 'F32',
+    torch.int32: 'I32',
+    torch.float16: 'F16',
+    torch.bfloat16: 'BF16',
+    torch.int16: 'I16',
+    torch.int8: 'I8',
+    torch.uint8: 'U8',
+    torch.bool: 'BOOL',
+}
+
+
+def resolve_weights(spec: str | os.PathLike) -> Path:
+    """Turn ``mmprompt://NAME`` or a path into the path of an existing file.
+
+    Raises:
+        UserError: if there is no such file.
+    """
+    text = os.fspath(spec)
+    if text.startswith(SCHEME):
+        name = text[len(SCHEME) :]
+        path = WEIGHTS / f'{name}.safetensors'
+        if not path.is_file():
+            known = ', '.join(SCHEME + p.stem for p in sorted(WEIGHTS.glob('*.safetensors')))
+            raise UserError(
+                f'{text}: mmprompt ships no weights of that name (looked for {path}). '
+                f'Shipped: {known or "none"}. Give one of these, or the path of a file.'
+            )
+        return path
+    path = Path(text).expanduser()
+    if not path.is_file():
+        found = 'a folder' if path.is_dir() else 'nothing'
+        raise UserError(
+            f'{path}: expected a file of weights, found {found}. Correct the path, or give '
+            f'the name of shipped weights as {SCHEME}NAME.'
+        )
+    return path
+
+
+def load_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a file of weights without executing anything in it.
+
+    Args:
+        path: a safetensors file, or a torch checkpoint, whose ``state_dict`` is taken if it has
+            one.
+
+    Returns:
+        The tensors by name, on the CPU, and the file's metadata (empty for a torch checkpoint).
+
+    Raises:
+        UserError: if the file is missing, cut, or holds something else.
+    """
+    path = resolve_weights(path)
+    if path.suffix == '.safetensors':
+        metadata = read_metadata(path)
+        try:
+            return load_file(str(path)), metadata
+        except SafetensorError as error:
+            raise UserError(
+                f'{path}: expected a safetensors file, found a damaged one: {error}. Copy or write '
+                f'it again.'
+            ) from error
+    checkpoint = load_strict(path)
+    state = checkpoint.get('state_dict', checkpoint)
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise UserError(
+            f'{path}: expected named tensors, found keys {list(checkpoint)[:5]}. Give a '
+            f'safetensors file, a state dict or a training checkpoint.'
+        )
+    return tensors, {}
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Read the metadata of a safetensors file and check that the file is whole.
+
+    Raises:
+        UserError: if the file is missing, is no safetensors file, or is shorter than it says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: expected a safetensors file, found nothing. Correct the path.')
+    size = path.stat().st_size
+    with open(path, 'rb') as stream:
+        start = stream.read(9)
+        length = struct.unpack('<Q', start[:8])[0] if len(start) == 9 else 0
+        if not start.endswith(b'{') or not 2 <= length <= 100_000_000:
+            raise UserError(
+                f'{path}: expected a safetensors file, found {size} bytes of something else. Give '
+                f'the file that mmprompt wrote.'
+            )
+        header = b'{' + stream.read(length - 1)
+    try:
+        entries = json.loads(header)
+        metadata = entries.pop('__metadata__', {})
+        expected = 8 + length + max((e['data_offsets'][1] for e in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        expected = 8 + length if size < 8 + length else -1
+    if size < expected:
+        raise UserError(
+            f'{path}: the file is cut: expected {expected} bytes or more, found {size}. Copy or '
+            f'write it again.'
+        )
+    if size != expected:
+        raise UserError(
+            f'{path}: expected a safetensors file, found a damaged header or {size} bytes where '
+            f'{expected} were announced. Copy or write it again.'
+        )
+    return metadata
+
+
+def save_tensors(
+    path: str | os.PathLike,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write tensors as safetensors: to a temporary name, then renamed.
+
+    The library's own writer puts metadata in random order; here equal content gives equal bytes.
+
+    Args:
+        path: the file to make or replace.
+        tensors: what to write, any device; order does not matter.
+        metadata: strings to put beside them.
+    """
+    order = list(_DTYPES)
+    unknown = {k: v.dtype for k, v in tensors.items() if v.dtype not in _DTYPES}
+    if unknown:
+        raise TypeError(f'safetensors cannot hold {unknown}')
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    header: dict = {'__metadata__': dict(sorted((metadata or {}).items()))}
+    offset = 0
+    for name in names:
+        tensor = tensors[name]
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {
+            'dtype': _DTYPES[tensor.dtype],
+            'shape': list(tensor.shape),
+            'data_offsets': [offset, end],
+        }
+        offset = end
+    text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+    text += b' ' * (-len(text) % 8)
+    with atomic_file(path) as stream:
+        stream.write(struct.pack('<Q', len(text)) + text)
+        for name in names:
+            stream.write(tensor_bytes(tensors[name]))
+    return Path(path)
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the elements of ``tensor`` in row-major order as raw little-endian bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
+
+
+def fingerprint(state_dict: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) over sorted names, shapes and float32 bytes of ``state_dict``."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name]
+        digest.update(f'{name}\0{tuple(tensor.shape)}\0'.encode())
+        digest.update(tensor_bytes(tensor.detach().to(torch.float32)))
+    return digest.hexdigest()

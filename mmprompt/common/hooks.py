@@ -1,0 +1,175 @@
+"""What every prompt training needs around the model: base, seeds, a guard and the prompt file."""
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+
+from mmprompt.common.checkpoint_hook import bare_model
+from mmprompt.common.errors import UserError
+from mmprompt.common.freeze import frozen_roots, under_roots
+from mmprompt.registry import HOOKS
+
+PROMPT_FILE = 'prompt.safetensors'
+# Keeps the seeds of training steps apart from those of samples (mmprompt.common.seeding).
+_STEP_STREAM = 1
+
+
+@HOOKS.register_module()
+class FrozenBaseHook(Hook):
+    """Load the frozen base before anything runs, and complete checkpoints that lack it.
+
+    ``before_run`` calls ``model.load_base()`` if the model has one: `Runner.test` never initialises
+    weights, and building a model reads no file. On loading a checkpoint the frozen keys that
+    `PromptCheckpointHook` left out are filled in from the model, so that none is reported missing.
+
+    Raises:
+        UserError: when a checkpoint was trained on another base.
+    """
+
+    # Before EMAHook, which copies the model in before_run.
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Any) -> None:
+        model = bare_model(runner)
+        if hasattr(model, 'load_base'):
+            model.load_base()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        model = bare_model(runner)
+        _check_base(model, checkpoint.get('mmprompt') or {})
+        roots = frozen_roots(model)
+        if not roots or 'state_dict' not in checkpoint:
+            return
+        frozen = {k: v for k, v in model.state_dict().items() if under_roots(k, roots)}
+        for key, value in frozen.items():
+            checkpoint['state_dict'].setdefault(key, value)
+            if 'ema_state_dict' in checkpoint:
+                checkpoint['ema_state_dict'].setdefault(f'module.{key}', value)
+        _settle_dataset_meta(runner, checkpoint)
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Seed random, numpy and torch before each training step from (seed, rank, iteration).
+
+    What a step draws (dropout, sampled points) then depends on nothing that happened before it, so
+    a resumed run continues exactly, validation and data workers notwithstanding. Saving the state
+    of the generators would not do: building a data loader draws from them.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        words = [_STEP_STREAM, runner.seed or 0, runner.rank, runner.iter]
+        state = np.random.SeedSequence(words).generate_state(3)
+        random.seed(int(state[0]))
+        np.random.seed(state[1])
+        torch.manual_seed(int(state[2]))
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stop at the first loss that is NaN or infinite, before anything is saved.
+
+    Raises:
+        UserError: naming iteration, loss and images.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        bad = {k: float(v) for k, v in (outputs or {}).items() if not math.isfinite(float(v))}
+        if not bad:
+            return
+        shown = ', '.join(f'{k} = {v}' for k, v in bad.items())
+        images = ', '.join(_image_names(data_batch)) or 'unknown'
+        raise UserError(
+            f'iteration {runner.iter + 1}: expected finite losses, found {shown} on the images '
+            f'{images}. Nothing of this step was saved. Lower the learning rate '
+            f'(--cfg-options optim_wrapper.optimizer.lr=…), look at these images and labels, or '
+            f'continue from the last checkpoint with --resume.'
+        )
+
+
+@HOOKS.register_module()
+class PromptFileHook(Hook):
+    """Write what was learned to ``work_dir/prompt.safetensors`` after training.
+
+    Args:
+        filename: the file's name inside the work directory.
+    """
+
+    # After CheckpointHook.
+    priority = 'LOWEST'
+
+    def __init__(self, filename: str = PROMPT_FILE) -> None:
+        self.filename = filename
+
+    def after_train(self, runner: Any) -> None:
+        model = bare_model(runner)
+        if runner.rank != 0 or not hasattr(model, 'export_prompt'):
+            return
+        prompt = model.export_prompt()
+        for key, value in recipe_of(runner).items():
+            prompt.recipe.setdefault(key, value)
+        path = prompt.save(f'{runner.work_dir}/{self.filename}')
+        runner.logger.info(f'Prompt file: {path} ({path.stat().st_size:,} bytes)')
+
+
+def recipe_of(runner: Any) -> dict:
+    """Return how the run was trained, in a few plain values."""
+    cfg = runner.cfg
+    optim = cfg.get('optim_wrapper') or {}
+    loader = cfg.get('train_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    recipe = {
+        'config': runner.experiment_name.rsplit('_', 2)[0],
+        'iterations': runner.iter,
+        'batch_size': loader.get('batch_size'),
+        'optimizer': _plain(optim.get('optimizer')),
+        'schedule': _plain(cfg.get('param_scheduler')),
+        'seed': runner.seed,
+    }
+    few_shot = {k: dataset[k] for k in ('manifest', 'k', 'seed', 'sampling') if k in dataset}
+    return recipe | ({'few_shot': _plain(few_shot)} if few_shot else {})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _image_names(data_batch: Any) -> list[str]:
+    samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+    return [str(getattr(s, 'img_path', '?')) for s in samples or []]
+
+
+def _check_base(model: Any, record: dict) -> None:
+    trained_on, present = record.get('base_fingerprint'), getattr(model, 'base_fingerprint', None)
+    if trained_on and present and trained_on != present:
+        raise UserError(
+            f'checkpoint: expected a base model with fingerprint {trained_on}, on which it was '
+            f'trained, found {present}. Use the config of that training, or train anew.'
+        )
+
+
+def _settle_dataset_meta(runner: Any, checkpoint: dict) -> None:
+    """Spare the user mmengine's warning when the metainfo is equal but pickles differently."""
+    # Not runner.train_loop: that property builds the loop, also for a test.
+    loader = getattr(runner._train_loop, 'dataloader', None)
+    present = getattr(getattr(loader, 'dataset', None), 'metainfo', None)
+    meta = checkpoint.get('meta') or {}
+    try:
+        if present is not None and bool(meta.get('dataset_meta') == present):
+            meta['dataset_meta'] = present
+    except ValueError:  # arrays in the metainfo have no single truth value
+        pass
