@@ -23,6 +23,25 @@ VISUALIZERS = _child('visualizer', root.VISUALIZERS)
 
 CHILDREN = (DATASETS, DATA_SAMPLERS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISUALIZERS)
 
+# Nothing of ours lives in these. They exist because mmengine warns at every look-up in a scope
+# without a registry of that kind.
+_SILENT = tuple(
+    _child(parent.name, parent)
+    for parent in (
+        root.EVALUATOR,
+        root.LOG_PROCESSORS,
+        root.MODEL_WRAPPERS,
+        root.OPTIMIZERS,
+        root.OPTIM_WRAPPERS,
+        root.OPTIM_WRAPPER_CONSTRUCTORS,
+        root.PARAM_SCHEDULERS,
+        root.RUNNERS,
+        root.TASK_UTILS,
+        root.VISBACKENDS,
+        root.WEIGHT_INITIALIZERS,
+    )
+)
+
 
 def publish() -> None:
     """Register every entry of every child registry in its mmengine parent as well.
