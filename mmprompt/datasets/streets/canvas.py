@@ -166,4 +166,4 @@ def ramp(points, top: float, bottom: float):
 
 def _pixels(points) -> np.ndarray:
     # far outside pixels are cut to what OpenCV's fixed point arithmetic can hold
-    return np.clip(np.asarray(points, np.float64), -9000, 9000).round().astype(np.int32)
+    return np.rint(np.minimum(np.maximum(np.array(points), -9000.), 9000.)).astype(np.int32)

@@ -26,7 +26,7 @@ class Strength:
     night_noise: tuple = (.025, .05)
     night_glow: float = .8
     rain_light: tuple = (.4, .62)
-    rain_mirror: tuple = (.35, .7)
+    rain_mirror: tuple = (.45, .85)
     rain_haze: tuple = (.006, .016)
     rain_streaks: tuple = (.1, .24)
     rain_drops: tuple = (8, 30)
@@ -111,7 +111,8 @@ def _veil(planes, depth, extinction: float, airlight) -> np.ndarray:
 def _day_sky(rng):
     roll = rng.random()
     if roll < .55:
-        return (.3 + .25 * rng.random(), .52 + .15 * rng.random(), .82), (.78, .85, .92), rng.random()
+        blue = (.3 + .25 * rng.random(), .52 + .15 * rng.random(), .82)
+        return blue, (.78, .85, .92), rng.random()
     if roll < .8:  # overcast
         grey = .6 + .3 * rng.random()
         return (grey * .92, grey * .95, grey), (grey, grey, grey), .5
@@ -139,11 +140,20 @@ def _fog(b: Buffers, rng, k: Strength):
 
 
 def _night(b: Buffers, rng, k: Strength):
-    ambient, camera = _draw(rng, k.night_ambient), b.camera
     cast = np.array([.75, .85, 1.25] if rng.random() < .6 else [1.15, .9, .6], np.float32)
-    light = np.full((3, *b.sky.shape), ambient, np.float32) * cast[:, None, None]
-    half = (slice(None, None, 4), slice(None, None, 4))
-    x, y, z = b.x[half], b.y[half], b.depth[half]
+    light = _draw(rng, k.night_ambient) * cast[:, None, None] + _lamplight(b, rng, k)
+    out = b.albedo * light * (1 - .5 * b.contact)
+    dark = .02 + .06 * rng.random()
+    out = np.where(b.sky, _sky(b, rng, dark * cast, dark * 1.8 * cast, 0.), out)
+    shine = b.emit * (1 - .1 * rng.random())
+    glowing = (b.albedo * .5 + .5 * np.array([1, .82, .5], np.float32)[:, None, None]) * shine
+    glow = _glow(b, _image(glowing))
+    return _image(out + glowing) + glow * k.night_glow, _draw(rng, k.night_noise), .8
+
+
+def _lamplight(b: Buffers, rng, k: Strength) -> np.ndarray:
+    """Light of street lamps, other vehicles and the own headlights, at quarter size; (3, H, W)."""
+    x, y, z = (a[::4, ::4] for a in (b.x, b.y, b.depth))
     pools = np.zeros((*x.shape, 3), np.float32)
     power = _draw(rng, k.night_lamps)
     for lx, ly, lz, strength, colour in sorted(b.lamps, key=lambda lamp: lamp[2])[:14]:
@@ -153,25 +163,19 @@ def _night(b: Buffers, rng, k: Strength):
         (z + 2) ** 2 + 40) * np.clip(1.5 - y * .45, .15, 1)
     pools += own[..., None] * np.array([1, .96, .85], np.float32)
     pools = cv2.resize(pools, b.sky.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    light += np.minimum(pools, 1.3).transpose(2, 0, 1)
-    out = b.albedo * light * (1 - .5 * b.contact)
-    dark = .02 + .06 * rng.random()
-    low = dark * 1.8 * cast
-    out = np.where(b.sky, _sky(b, rng, dark * cast, low, 0.), out)
-    shine = b.emit * (1 - .1 * rng.random())
-    glowing = (b.albedo * .5 + .5 * np.array([1, .82, .5], np.float32)[:, None, None]) * shine
-    out = _image(out + glowing)
-    bright = _image(glowing)
+    return np.minimum(pools, 1.3).transpose(2, 0, 1)
+
+
+def _glow(b: Buffers, bright) -> np.ndarray:
+    """Halos around what shines: visible lamps and the (H, W, 3) BGR image ``bright``."""
     small = cv2.resize(bright, None, fx=.25, fy=.25, interpolation=cv2.INTER_AREA)
-    for lx, ly, lz, strength, colour in b.lamps:
-        u, v = camera.project(lx, ly, lz)
-        u, v = int(u / 4), int(v / 4)
-        if 0 <= v < small.shape[0] and 0 <= u < small.shape[1] and (
-                b.depth[v * 4, u * 4] > lz - 2):
-            small[v, u] += np.array(colour[::-1], np.float32) * min(40 * strength / lz, 6)
+    height, width = small.shape[:2]
+    for x, y, z, strength, colour in b.lamps:
+        u, v = (int(n // 4) for n in b.camera.project(x, y, z))
+        if 0 <= v < height and 0 <= u < width and b.depth[v * 4, u * 4] > z - 2:
+            small[v, u] += np.array(colour[::-1], np.float32) * min(40 * strength / z, 6)
     halo = cv2.GaussianBlur(small, (0, 0), 1.2) + cv2.GaussianBlur(small, (0, 0), 5.) * 1.5
-    out += cv2.resize(halo, out.shape[1::-1]) * k.night_glow
-    return out, _draw(rng, k.night_noise), .8
+    return cv2.resize(halo, b.sky.shape[::-1])
 
 
 def _rain(b: Buffers, rng, k: Strength):
@@ -193,7 +197,7 @@ def _mirror(b: Buffers, image, rng, share: float) -> np.ndarray:
     height = image.shape[0]
     rows = np.clip(2 * int(b.camera.horizon) - np.arange(height), 0, height - 1)
     flipped = cv2.blur(image[rows], (3, 21))
-    flipped += .25 * cv2.blur(np.maximum(flipped - .6, 0), (1, 41))
+    flipped += .8 * cv2.blur(np.maximum(image[rows] - .5, 0), (3, 61))
     noise = textures.lookup('cloud', b.x * 14 + rng.random() * 512, b.depth * 9)
     grazing = np.clip(b.depth / 25, .35, 1)
     weight = b.ground * share * grazing * np.clip(.75 + .5 * noise, .15, 1.25)
@@ -201,15 +205,18 @@ def _mirror(b: Buffers, image, rng, share: float) -> np.ndarray:
 
 
 def _streaks(image, rng, strength: float) -> np.ndarray:
-    """Thin slanted streaks: sparse bright points smeared along the wind."""
-    grain = textures.window('grain', image.shape[:2], rng)
-    slant, length = int(rng.integers(-5, 6)), int(rng.integers(11, 20))
-    kernel = np.zeros((length, 13), np.float32)
-    cv2.line(kernel, (6 - slant, 0), (6 + slant, length - 1), 1., 1)
-    points = np.maximum(grain - 2.3, 0)
-    streaks = cv2.filter2D(points, -1, kernel / 2, borderType=cv2.BORDER_REFLECT)
-    alpha = np.minimum(streaks * 4, 1)[..., None] * strength * 2
-    return image + (np.float32(.82) - image) * np.minimum(alpha, .7)
+    """Thin slanted streaks, longer and blurred where they are near."""
+    height, width = image.shape[:2]
+    sheet = np.zeros((height, width), np.uint8)
+    slant, total = .5 * rng.random() - .25, height * width // 200
+    starts = rng.random((total, 4)).tolist()
+    for v, u, length, tone in starts:
+        reach = (.02 + .07 * length * length) * height
+        v, u, tone = v * height, u * width, int(60 + 195 * tone * tone)
+        end = int(u + slant * reach), int(v + reach)
+        cv2.line(sheet, (int(u), int(v)), end, tone, 1)
+    alpha = cv2.blur(sheet, (2, 3)).astype(np.float32) * (strength * 4 / 255)
+    return image + (np.float32(.82) - image) * np.minimum(alpha, .7)[..., None]
 
 
 def _drops(image, rng, count: int) -> np.ndarray:
@@ -266,8 +273,7 @@ def _sensor(image, noise: float, blur: float, rng) -> np.ndarray:
     """Lens blur, noise that grows in the dark, vignette and 8 bits; (H, W, 3) uint8 BGR."""
     image = cv2.GaussianBlur(image, (3, 3), blur)
     height, width = image.shape[:2]
-    grain = np.stack([textures.window('grain', (height, width), rng) for _ in range(3)], axis=-1)
-    image += grain * noise
+    image += textures.window('grain', (height, width), rng) * noise
     v = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     u = np.linspace(-1, 1, width, dtype=np.float32)[None] ** 2
     image *= (255 * (1 - .12 * rng.random() * (u + v)))[..., None]

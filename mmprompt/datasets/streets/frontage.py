@@ -116,7 +116,8 @@ def wall(canvas: Canvas, rng: Random, road: Road, d, z1, z2, sun) -> None:
     front.shadow(height, sun)
     camera, x = canvas.camera, front.ends[0][0]
     side = math.copysign(.35, d)
-    end = [camera.project(x + a * side, b * height, z1) for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    end = [camera.project(x + a * side, b * height, z1)
+           for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
     canvas.quad(identity, surface, end, camera.facing(z1))
     front.quad(identity, surface, 0, height, top=1.05, bottom=.82)
     tint = palette.scaled(surface.colour, span(rng, .7, 1.3))
@@ -183,8 +184,8 @@ def skyline(canvas: Canvas, rng: Random) -> None:
         ridge = [(u, camera.horizon - tall * (1 + .5 * math.sin(phase + u / width * 5)
                                               + .15 * rng.random()))
                  for u in range(0, width + 1, max(width // 32, 1))]
-        canvas.quad(identity, surface._replace(scale=.5), [
-            (0, camera.horizon + 3), *ridge, (width, camera.horizon + 3)], plane, top=1.1, bottom=.8)
+        outline = [(0, camera.horizon + 3), *ridge, (width, camera.horizon + 3)]
+        canvas.quad(identity, surface._replace(scale=.5), outline, plane, top=1.1, bottom=.8)
     elif kind < .6:
         surface = foliage(rng)._replace(scale=1.)
         identity, u = canvas.identity(VEGETATION), 0.

@@ -67,16 +67,17 @@ def person(canvas: Canvas, rng: Random, x: float, z: float, sun) -> None:
                       (wide * .6, 1.47 * size), (-wide * .6, 1.47 * size), (-wide, 1.38 * size)])
     sleeve = figure.add(identity, Surface(palette.scaled(canvas.rows[top][:3], .8), .14, 14.))
     for s in (-1, 1):
-        figure.limb(sleeve, [(s * wide, 1.36 * size), (s * (wide + .04) + swing * s * .3, 1.08 * size),
-                             (s * wide + swing * s, .82 * size)], .1 * size)
+        elbow = s * (wide + .04 + swing * .3), 1.08 * size
+        hand = s * (wide + swing), .82 * size
+        figure.limb(sleeve, [(s * wide, 1.36 * size), elbow, hand], .1 * size)
     figure.disc(head, 0, 1.6 * size, .1 * size, .13 * size)
     figure.disc(hair, -.02, 1.67 * size, .105 * size, .075 * size)
     if rng.random() < .3:
         bag = figure.add(identity, Surface(palette.vivid(rng), .1, 14.))
-        low = pick_height = span(rng, .55, 1.)
-        figure.fill(bag, [(wide, low * size), (wide + .25, low * size),
-                          (wide + .25, (pick_height + .35) * size),
-                          (wide, (pick_height + .35) * size)])
+        low = span(rng, .55, 1.) * size
+        top_edge = low + .35 * size
+        figure.fill(bag, [(wide, low), (wide + .25, low), (wide + .25, top_edge),
+                          (wide, top_edge)])
 
 
 def bicycle(canvas: Canvas, rng: Random, x, z, sun, turn: float) -> Figure:
@@ -126,7 +127,7 @@ def motorcycle(canvas: Canvas, rng: Random, x, z, sun, turn: float, away: bool) 
     lamp = figure.add(identity, Surface((.8, .08, .06) if away else (.95, .95, .85), emit=1.2))
     figure.disc(lamp, -.88 if away else .68, .82, .09)
     x_lamp = x + (-.88 if away else .68) * turn
-    canvas.lamps.append((x_lamp, .82, z, .1 if away else .35, canvas.rows[lamp][:3]))
+    canvas.lamps.append((x_lamp, .82, z, .05 if away else .3, canvas.rows[lamp][:3]))
     return figure
 
 

@@ -30,7 +30,8 @@ def tree(canvas: Canvas, rng: Random, x: float, z: float, sun, height: float | N
     height = span(rng, 4, 10) if height is None else height
     wide, crown = height * span(rng, .22, .38), height * span(rng, .3, .42)
     plane, metre = camera.facing(z), camera.focal / z
-    bark = Surface(palette.hsv(span(rng, .04, .12), span(rng, .1, .45), span(rng, .15, .4)), .3, 15.)
+    brown = palette.hsv(span(rng, .04, .12), span(rng, .1, .45), span(rng, .15, .4))
+    bark = Surface(brown, .3, 15.)
     foot, neck = camera.project(x, 0, z), camera.project(x, height - crown * 1.4, z)
     half = max(height * .022 * metre, 1.)
     canvas.quad(identity, bark, [(foot[0] - half, foot[1]), (foot[0] + half, foot[1]),
@@ -112,7 +113,7 @@ def street_lamp(canvas: Canvas, rng: Random, x: float, z: float, toward: float, 
 
 
 def traffic_light(canvas: Canvas, rng: Random, x: float, z: float, toward: float, sun) -> None:
-    """One or two boxes on a pole, at times one more on an arm over the road; some seen from behind."""
+    """One or two boxes on a pole, at times one more over the road; some seen from behind."""
     height = span(rng, 2.9, 3.6)
     part = post(canvas, rng, x, z, height, .14, sun)
     state, behind = int(rng.random() * 3), rng.random() < .15
@@ -196,7 +197,7 @@ def _plate(canvas: Canvas, rng: Random, x, y, z, size) -> None:
         canvas.fill(part, outline)
     ink = canvas.part(identity, Surface((.1, .1, .1) if sum(plate) > 1.6 else WHITE, .05), plane)
     if z < 25:
-        for k in range(1 + int(rng.random() * 2)):
+        for _ in range(1 + int(rng.random() * 2)):
             w, h = span(rng, .1, .4) * size, span(rng, -.3, .3) * size
             canvas.line(ink, [camera.project(x - w, y + h, z), camera.project(x + w, y + h, z)],
                         max(.12 * size * camera.focal / z, 1))

@@ -187,7 +187,7 @@ def _markings(canvas: Canvas, rng: Random, street: Street, road_id, tar: Surface
                z + span(rng, .6, 12))
     dash, gap = span(rng, 1.5, 4), span(rng, 2, 6) if rng.random() < .75 else 0.
     if rng.random() < .8:
-        for d in {-street.lane * .0, *((street.lane, -street.lane) if min(street.half) > 6 else ())}:
+        for d in (0., street.lane, -street.lane) if min(street.half) > 6 else (0.,):
             z = street.near
             while z < 75:
                 _strip(canvas, street, road_id, line, d - .07, d + .07, z, z + dash)
@@ -196,8 +196,11 @@ def _markings(canvas: Canvas, rng: Random, street: Street, road_id, tar: Surface
         for side, sign in enumerate((-1, 1)):
             d = street.edge(side) - sign * (.35 + 2.1 * street.parking[side])
             _strip(canvas, street, road_id, line, d, d + .12)
-    zebra = street.crossing - street.cross_half - 3.2 if street.crossing and rng.random() < .7 else (
-        span(rng, 7, 25) if rng.random() < .2 else None)
+    zebra = None
+    if street.crossing is not None and rng.random() < .7:
+        zebra = street.crossing - street.cross_half - 3.2
+    elif rng.random() < .2:
+        zebra = span(rng, 7, 25)
     if zebra is not None:
         d = street.edge(0) + .3
         while d < street.edge(1) - .4:

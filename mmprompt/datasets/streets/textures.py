@@ -6,6 +6,7 @@ import numpy as np
 
 SIZE = 512
 MASK = SIZE - 1
+WIDE = 64
 _SEED = 20240917  # of the noise bank only; scenes have their own seeds
 
 
@@ -24,34 +25,46 @@ def _standard(tile: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((tile - tile.mean()) / tile.std(), np.float32)
 
 
+@lru_cache(maxsize=3)
+def _doubled(name: str) -> np.ndarray:
+    """A tile next to itself both ways, so that any cut up to SIZE is a view."""
+    tile = bank()[name]
+    return np.tile(tile, (2, 2, 1)[:tile.ndim])
+
+
 @lru_cache(maxsize=1)
 def bank() -> dict:
     """Tiles (SIZE, SIZE) float32 of mean 0 and deviation 1.
 
     ``surface``: many octaves with strong grain, for materials; ``cloud``: smooth, for sky, wear
-    and puddles; ``grain``: bell-shaped white noise, for the sensor.
+    and puddles; ``grain``: (SIZE, SIZE, 3), bell-shaped white noise, for the sensor.
     """
     rng = np.random.default_rng(_SEED)
     surface = sum(_lattice(rng, c) * w for c, w in (
         (8, .5), (16, .5), (32, .6), (64, .8), (128, .9), (256, 1.), (512, .9)))
     cloud = sum(_lattice(rng, c) * w for c, w in ((4, 1.), (8, .6), (16, .35), (32, .2), (64, .1)))
-    grain = sum(rng.random((SIZE, SIZE)) for _ in range(6))
+    grain = sum(rng.random((SIZE, SIZE, 3)) for _ in range(6))
     return {'surface': _standard(surface), 'cloud': _standard(cloud), 'grain': _standard(grain)}
 
 
 def lookup(name: str, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Values of a tile at texel coordinates, nearest neighbour, wrapping around."""
-    index = ((t.astype(np.int32) & MASK) << 9) + (s.astype(np.int32) & MASK)
-    return bank()[name].ravel()[index]
+    """Values of a tile at texel coordinates, bilinear, wrapping around; the shape of ``s``."""
+    s, t = (np.asarray(a, np.float32) for a in (s, t))
+    s, t = (a - np.floor(a * (1 / SIZE)) * SIZE for a in (s, t))
+    flat = (WIDE, -1) if s.size % WIDE == 0 else (-1, 1)  # remap takes no long rows
+    values = cv2.remap(_doubled(name), s.reshape(flat), t.reshape(flat), cv2.INTER_LINEAR)
+    return values.reshape(s.shape)
 
 
 def window(name: str, shape, rng, scale: float = 1.) -> np.ndarray:
-    """A (H, W) cut of a tile at a random place, enlarged ``scale`` times."""
+    """A read-only (H, W) or (H, W, 3) cut of a tile at a random place, enlarged ``scale`` times."""
     height, width = (int(np.ceil(n / scale)) for n in shape)
-    tile = bank()[name]
-    rows = (np.arange(height) + int(rng.random() * SIZE)) & MASK
-    columns = (np.arange(width) + int(rng.random() * SIZE)) & MASK
-    cut = tile[np.ix_(rows, columns)]
+    top, left = int(rng.random() * SIZE), int(rng.random() * SIZE)
+    if max(height, width) <= SIZE:
+        cut = _doubled(name)[top:top + height, left:left + width]
+    else:
+        rows, columns = (np.arange(height) + top) & MASK, (np.arange(width) + left) & MASK
+        cut = bank()[name][rows[:, None], columns]
     if scale != 1.:
         cut = cv2.resize(cut, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return cut

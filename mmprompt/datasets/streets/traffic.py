@@ -8,7 +8,7 @@ from mmprompt.datasets.streets.classes import ROAD
 from mmprompt.datasets.streets.palette import pick, span
 
 # chance that a scene gets at least one of these where it can be seen
-TRUCKS, BUSES, TRAMS, MOTORCYCLES, BICYCLES = .34, .34, .34, .42, .5
+TRUCKS, BUSES, TRAMS, MOTORCYCLES, BICYCLES = .36, .4, .34, .48, .6
 
 
 def traffic_items(canvas: Canvas, rng: Random, street) -> list:
@@ -110,7 +110,8 @@ def people_items(canvas: Canvas, rng: Random, street) -> list:
     for side, sign in enumerate((-1, 1)):
         for _ in range(int(rng.random() * (busy + 1))):
             z = 5.5 + 34 * rng.random() ** 1.6
-            d = street.edge(side) + sign * (.6 + street.verge[side] + span(rng, 0, street.walk[side]))
+            inward = .6 + street.verge[side] + span(rng, 0, street.walk[side])
+            d = street.edge(side) + sign * inward
             for k in range(1 + (rng.random() < .3) + (rng.random() < .1)):
                 stand(d + .55 * k * sign, z + .2 * k, people.person)
     if rng.random() < .35:

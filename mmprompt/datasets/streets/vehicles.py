@@ -105,7 +105,7 @@ class Body:
         for w in (-spread, spread):
             self.end_quad(surface, w - size, w + size, y - .07, y + .07)
             x, z = self.place(0, w * self.half)
-            self.canvas.lamps.append((x, y, z, .12 if away else .5, colour))
+            self.canvas.lamps.append((x, y, z, .05 if away else .45, colour))
 
 
 def car(canvas: Canvas, rng: Random, x, z, yaw, sun, away: bool) -> None:

@@ -90,8 +90,8 @@ def _reusable(out: Path, split: str, num: int, wanted: dict) -> bool:
         for key in ('dataset', 'condition', 'seed', 'size', 'generator'):
             if record.get(key) != wanted[key]:
                 raise UserError(
-                    f'{out / RECORD}: expected {key} {wanted[key]!r}, found {record.get(key)!r}, so '
-                    f'this folder holds another dataset. Choose another --out or delete the folder.')
+                    f'{out / RECORD}: expected {key} {wanted[key]!r}, found {record.get(key)!r}, '
+                    f'so this folder holds another dataset. Choose another --out or delete it.')
         held = record['splits'].get(split)
         if held is not None:
             if held != num:
@@ -101,13 +101,14 @@ def _reusable(out: Path, split: str, num: int, wanted: dict) -> bool:
             return True
     for kind in ('leftImg8bit', 'gtFine'):
         if (out / kind / split).exists():
-            raise UserError(f'{out / kind / split} exists but {RECORD} does not record it: expected '
-                            f'a new split. Delete that folder or choose another --out.')
+            raise UserError(f'{out / kind / split} exists but {RECORD} does not record it: '
+                            f'expected a new split. Delete that folder or choose another --out.')
     return False
 
 
 def _complete(out: Path, split: str, num: int) -> None:
-    for kind, suffix in (('leftImg8bit', '_leftImg8bit.png'), ('gtFine', '_gtFine_labelTrainIds.png'),
+    for kind, suffix in (('leftImg8bit', '_leftImg8bit.png'),
+                         ('gtFine', '_gtFine_labelTrainIds.png'),
                          ('gtFine', '_gtFine_instanceIds.png')):
         found = sum(1 for _ in (out / kind / split).glob('*/*' + suffix))
         if found != num:
@@ -140,6 +141,7 @@ def generate(out, split: str, num: int, condition: str = 'clear', seed: int = 0,
     size = tuple(size)
     _check(seed, split, num, condition, size)
     out, wanted = Path(out), settings(seed, condition, size)
+    fresh = not out.exists()
     if out.exists() and not out.is_dir():
         raise UserError(f'--out {out}: expected a folder, found a file. Choose another path.')
     if _reusable(out, split, num, wanted):
@@ -169,4 +171,6 @@ def generate(out, split: str, num: int, condition: str = 'clear', seed: int = 0,
                         f'enough space.') from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if fresh and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
     return True
