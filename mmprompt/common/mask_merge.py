@@ -3,6 +3,7 @@
 Notation: B images, Q queries, C classes (the last of C+1 columns is "no object"), (H, W) pixels.
 The rules are those of the published SEEM inference (X-Decoder, Mask2Former).
 """
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -4,6 +4,7 @@ A panoptic map carries one integer per pixel, `(class + 1) * 1000 + n`: n = 0 fo
 the n-th instance of a thing, n = 0 of a thing class for a crowd (a group not told apart). Anything
 below 1000 is void, which includes 255, the value that MMSegmentation pads maps with.
 """
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,6 +4,7 @@ Notation: L predictions (decoder layers + the initial one), B images, Q queries,
 masks of the batch. Weights follow Mask2Former / SEEM: 2, 5, 5 for class, BCE, Dice and 0.4, 1, 1
 for strokes.
 """
+
 from collections.abc import Sequence
 
 import torch

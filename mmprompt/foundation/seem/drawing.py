@@ -1,4 +1,5 @@
 """Strokes as a user might draw them, for training."""
+
 import torch
 from torch import Tensor
 

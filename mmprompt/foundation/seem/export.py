@@ -1,4 +1,5 @@
 """The hook that turns a pre-training run into a base file."""
+
 from pathlib import Path
 
 import torch
@@ -6,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmprompt.foundation.seem.checkpoint import save_base
 from mmprompt.registry import HOOKS
 
 
@@ -49,8 +51,6 @@ class ExportBaseHook(Hook):
         if bad:
             runner.logger.error(f'{bad[0]} is not finite: {path} keeps its former weights.')
             return
-        from mmprompt.foundation.seem.checkpoint import save_base
-
         record = {
             **self.record,
             'iterations': iteration,

@@ -1,4 +1,5 @@
 """Pre-training of SEEM together with its text encoder."""
+
 import json
 from collections.abc import Sequence
 
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmprompt.common import mask_merge
-from mmprompt.common.checkpoint import fingerprint, load_tensors, resolve_weights
+from mmprompt.common.checkpoint import fingerprint, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.common.matching import MaskTargets
+from mmprompt.foundation.seem.checkpoint import read_base
 from mmprompt.foundation.seem.criterion import SetCriterion
 from mmprompt.foundation.seem.drawing import draw_strokes
 from mmprompt.foundation.seem.features import SEEMFeatures
@@ -28,6 +30,15 @@ DEFAULT_DATA = dict(
     size_divisor=32,
     test_cfg=dict(size_divisor=32),
 )
+
+
+def _without_init(config):
+    """Drop `init_cfg`: where weights once came from means nothing to who loads the base file."""
+    if isinstance(config, dict):
+        return {
+            k: _without_init(v) for k, v in config.items() if k not in ('init_cfg', 'pretrained')
+        }
+    return config
 
 
 @MODELS.register_module()
@@ -73,7 +84,7 @@ class SEEMPretrainer(BaseModel):
     ):
         super().__init__(data_preprocessor or DEFAULT_DATA, init_cfg)
         # The constructor config goes into the base file, from which the model is built again.
-        self.seem_config = json.loads(json.dumps(seem))
+        self.seem_config = _without_init(json.loads(json.dumps(seem)))
         self.seem = MODELS.build({'type': 'SEEM', **seem})
         self.synonyms = [[c] if isinstance(c, str) else list(c) for c in classes]
         self.templates = None if templates is None else list(templates)
@@ -207,7 +218,7 @@ class SEEMPretrainer(BaseModel):
 
     def _load_base(self, base: str) -> None:
         path = resolve_weights(base)
-        tensors, _ = load_tensors(path)
+        tensors, _ = read_base(path)
         own = self.seem.state_dict()
         wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
         wrong += [k for k in tensors if k not in own]
@@ -217,7 +228,7 @@ class SEEMPretrainer(BaseModel):
                 f'missing, unknown or of another shape, first {wrong[0]!r}. Use the model config '
                 f'that the file was made with.'
             )
-        self.seem.load_state_dict(tensors)
+        self.seem.load_state_dict(tensors)  # in place: the optimiser holds these parameters
 
     def _cached_maps(self, inputs: Tensor) -> list[Tensor]:
         if self._cache is None:
@@ -280,9 +291,7 @@ class SEEMPretrainer(BaseModel):
             )
             segments = InstanceData(ids=found.ids, labels=found.labels, scores=found.scores)
             sample.set_data(
-                dict(
-                    pred_panoptic_seg=PixelData(data=found.seg_map[None]), pred_segments=segments
-                )
+                dict(pred_panoptic_seg=PixelData(data=found.seg_map[None]), pred_segments=segments)
             )
         if options.get('instances', False):
             found = mask_merge.instances(

@@ -1,0 +1,181 @@
+"""COCO average precision of instance masks, by pycocotools, without annotation files."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+from prettytable import PrettyTable
+
+from mmprompt.common.errors import UserError
+from mmprompt.registry import METRICS
+
+STATS = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l')
+
+
+def _array(value) -> np.ndarray:
+    return value.detach().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
+
+
+def encode_masks(masks: np.ndarray) -> list[dict]:
+    """(N, H, W) bool -> N run-length codes."""
+    from pycocotools import mask as coco_mask
+
+    if len(masks) == 0:
+        return []
+    return coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+
+
+@METRICS.register_module()
+class InstanceAP(BaseMetric):
+    """AP over IoU 0.50 to 0.95, AP50, AP75 and AP by size, in percent; NaN where undefined.
+
+    Reads `pred_instances` (`masks`, `labels`, `scores`) from each sample. The truth is
+    `gt_instances` (`masks`, `labels`, optional `is_crowd`) if present, else the thing segments of
+    `gt_panoptic_seg` and `gt_segments` as `PackPanopticInputs` writes them.
+    This is COCO's measure; that of the Cityscapes server ignores small objects and void regions.
+
+    Args:
+        max_dets: most predictions per image that count.
+        classwise: also log AP and AP50 per class.
+        collect_device, prefix: as of `mmengine.BaseMetric`.
+    """
+
+    def __init__(
+        self,
+        max_dets: int = 100,
+        classwise: bool = True,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.max_dets = max_dets
+        self.classwise = classwise
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Encode the masks of a batch; only codes are kept and exchanged between processes."""
+        for sample in data_samples:
+            if 'pred_instances' not in sample:
+                raise UserError(
+                    f"InstanceAP: expected 'pred_instances' in every sample, found "
+                    f'{sorted(sample)}. Set instances=True in the test_cfg of the model.'
+                )
+            found = sample['pred_instances']
+            masks, labels, crowd = self._truth(sample)
+            self.results.append(
+                dict(
+                    size=masks.shape[1:],
+                    truth=encode_masks(masks),
+                    labels=labels,
+                    crowd=crowd,
+                    found=encode_masks(_array(found['masks'])),
+                    found_labels=_array(found['labels']),
+                    scores=_array(found['scores']),
+                )
+            )
+
+    @staticmethod
+    def _truth(sample: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Masks (N, H, W), labels (N,) and crowd flags (N,)."""
+        if 'gt_instances' in sample and 'masks' in sample['gt_instances']:
+            truth = sample['gt_instances']
+            labels = _array(truth['labels'])
+            crowd = truth['is_crowd'] if 'is_crowd' in truth else np.zeros(len(labels))
+            return _array(truth['masks']), labels, _array(crowd).astype(bool)
+        if 'gt_segments' not in sample or 'gt_panoptic_seg' not in sample:
+            raise UserError(
+                f"InstanceAP: expected 'gt_instances', or 'gt_panoptic_seg' with 'gt_segments', in "
+                f'every sample, found {sorted(sample)}. Add LoadCityscapesPanoptic and '
+                f'PackPanopticInputs to the test pipeline.'
+            )
+        segments = sample['gt_segments']
+        things = _array(segments['is_thing']).astype(bool)
+        ids = _array(segments['ids'])[things]
+        masks = _array(sample['gt_panoptic_seg']['data']) == ids[:, None, None]
+        return masks, _array(segments['labels'])[things], _array(segments['is_crowd'])[things]
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Evaluate all images at once."""
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        names = self.dataset_meta['classes']
+        truth, found = self._datasets(results, len(names))
+        if not truth['annotations'] or not found:
+            # The library cannot be asked: nothing was found (0), or nothing could be (NaN).
+            empty = 0.0 if truth['annotations'] else float('nan')
+            return {key: empty for key in STATS}
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO()
+            coco.dataset = truth
+            coco.createIndex()
+            evaluation = COCOeval(coco, coco.loadRes(found), 'segm')
+            # The summary reads the last entry, and AP and AP50 per class below as well.
+            evaluation.params.maxDets = [1, 10, self.max_dets]
+            evaluation.evaluate()
+            evaluation.accumulate()
+        precision = evaluation.eval['precision']  # (IoU, recall, class, area, max_dets)
+        if self.classwise:
+            self._log(names, precision)
+        parts = (
+            precision[..., 0, -1],
+            precision[:1, ..., 0, -1],
+            precision[5:6, ..., 0, -1],
+            *(precision[..., area, -1] for area in (1, 2, 3)),
+        )
+        return {key: self._mean(part) for key, part in zip(STATS, parts)}
+
+    @staticmethod
+    def _datasets(results: list[dict], num_classes: int) -> tuple[dict, list[dict]]:
+        from pycocotools import mask as coco_mask
+
+        annotations, found = [], []
+        for image, result in enumerate(results, start=1):
+            for code, label, crowd in zip(result['truth'], result['labels'], result['crowd']):
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=image,
+                        category_id=int(label) + 1,
+                        segmentation=code,
+                        area=float(coco_mask.area(code)),
+                        iscrowd=int(crowd),
+                    )
+                )
+            for code, label, score in zip(
+                result['found'], result['found_labels'], result['scores']
+            ):
+                found.append(
+                    dict(
+                        image_id=image,
+                        category_id=int(label) + 1,
+                        segmentation=code,
+                        score=float(score),
+                    )
+                )
+        truth = dict(
+            info={},
+            images=[
+                dict(id=i, height=int(r['size'][0]), width=int(r['size'][1]))
+                for i, r in enumerate(results, start=1)
+            ],
+            categories=[dict(id=i + 1, name=str(i)) for i in range(num_classes)],
+            annotations=annotations,
+        )
+        return truth, found
+
+    @staticmethod
+    def _mean(precision: np.ndarray) -> float:
+        """Percent; -1 marks what is undefined, e.g. a class that never occurs."""
+        valid = precision[precision > -1]
+        return float(valid.mean() * 100) if valid.size else float('nan')
+
+    def _log(self, names: Sequence[str], precision: np.ndarray) -> None:
+        table = PrettyTable(['Class', 'AP', 'AP50'])
+        for i, name in enumerate(names):
+            values = precision[:, :, i, 0, -1]
+            if (values > -1).any():
+                table.add_row([name, f'{self._mean(values):.2f}', f'{self._mean(values[:1]):.2f}'])
+        print_log('\n' + table.get_string(), logger=MMLogger.get_current_instance())

@@ -1,0 +1,187 @@
+"""PQ against a twin with sets of pixels, on random maps and on cases worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
+
+from mmprompt.common.errors import UserError
+from mmprompt.evaluation import panoptic_quality as pq
+from mmprompt.registry import METRICS
+
+CLASSES = ('road', 'sky', 'car', 'person')
+THINGS = (2, 3)
+
+
+def _pixels(segment_map, value):
+    return {tuple(p) for p in np.argwhere(segment_map == value)}
+
+
+def _slow(images, num_classes):
+    """The algorithm in words: sets of pixels, one pair of segments after the other."""
+    tp, fp, fn = (np.zeros(num_classes) for _ in range(3))
+    iou_sum = np.zeros(num_classes)
+    for gt_map, gt, pred_map, pred in images:
+        listed = set().union(*(_pixels(gt_map, g) for g, _, _ in gt))
+        void = {tuple(p) for p in np.ndindex(*gt_map.shape)} - listed
+        matched_gt, matched_pred = set(), set()
+        for g, g_label, crowd in gt:
+            for p, p_label in pred:
+                a, b = _pixels(gt_map, g), _pixels(pred_map, p)
+                if crowd or g_label != p_label or not a & b:
+                    continue
+                iou = len(a & b) / len(a | (b - void))
+                if iou > 0.5:
+                    tp[g_label] += 1
+                    iou_sum[g_label] += iou
+                    matched_gt.add(g)
+                    matched_pred.add(p)
+        crowds = {}
+        for g, g_label, crowd in gt:
+            if crowd:
+                crowds[g_label] = g
+            elif g not in matched_gt:
+                fn[g_label] += 1
+        for p, p_label in pred:
+            if p in matched_pred:
+                continue
+            b = _pixels(pred_map, p)
+            excused = len(b & void)
+            if p_label in crowds:
+                excused += len(b & _pixels(gt_map, crowds[p_label]))
+            if excused / len(b) <= 0.5:
+                fp[p_label] += 1
+    rows = []
+    for c in range(num_classes):
+        weight = tp[c] + 0.5 * fp[c] + 0.5 * fn[c]
+        if weight > 0:
+            sq = iou_sum[c] / tp[c] if tp[c] else 0.0
+            rows.append((c, iou_sum[c] / weight, sq, tp[c] / weight))
+    return rows
+
+
+def _random_image(rng):
+    """Blocky maps that often agree, with void, crowds, and unlabelled predicted pixels."""
+    blocks = rng.integers(0, 7, (4, 5))
+    gt_map = np.kron(blocks, np.ones((3, 3), int))
+    gt = [(int(g), int(rng.integers(4)), False) for g in np.unique(gt_map) if g != 0]
+    gt = [(g, c, bool(c >= 2 and rng.random() < 0.4)) for g, c, _ in gt]
+    if len(gt) > 2 and rng.random() < 0.5:
+        gt = gt[1:]  # an id on the map that is not listed is void
+    pred_map = gt_map + 10
+    flips = rng.random(gt_map.shape) < rng.uniform(0, 0.5)
+    pred_map[flips] = rng.integers(10, 17, flips.sum())
+    pred_map[pred_map == 10] = 0
+    truth = {g + 10: c for g, c, _ in gt}
+    pred = [
+        (int(p), truth[p] if p in truth and rng.random() < 0.8 else int(rng.integers(4)))
+        for p in np.unique(pred_map) if p != 0
+    ]  # fmt: skip
+    return gt_map, gt, pred_map, pred
+
+
+def _count(gt_map, gt, pred_map, pred):
+    return pq.count_image(
+        gt_map,
+        np.array([g for g, _, _ in gt], dtype=int),
+        np.array([c for _, c, _ in gt], dtype=int),
+        np.array([w for _, _, w in gt], dtype=bool),
+        pred_map,
+        np.array([p for p, _ in pred], dtype=int),
+        np.array([c for _, c in pred], dtype=int),
+        num_classes=4,
+    )
+
+
+@pytest.mark.parametrize('seed', range(30))
+def test_equals_the_slow_twin(seed):
+    rng = np.random.default_rng(seed)
+    images = [_random_image(rng) for _ in range(4)]
+    found = pq.summarise([_count(*image) for image in images], 4)
+    wanted = _slow(images, 4)
+    assert np.flatnonzero(found['seen']).tolist() == [row[0] for row in wanted]
+    for c, *values in wanted:
+        assert [found[k][c] for k in ('pq', 'sq', 'rq')] == pytest.approx(values, abs=1e-15)
+
+
+def test_exactly_half_is_no_match():
+    gt = np.array([[1, 1, 1, 0]])
+    found = _count(gt, [(1, 2, False)], np.array([[0, 5, 5, 5]]), [(5, 2)])
+    assert found.ious.tolist() == pytest.approx([2 / 3])  # the void pixel leaves the union
+    found = _count(np.array([[1, 1, 2, 2]]), [(1, 2, False), (2, 0, False)],
+                   np.array([[5, 0, 0, 0]]), [(5, 2)])  # fmt: skip
+    assert len(found.ious) == 0  # IoU is 1/2
+    assert found.false_positives.tolist() == [0, 0, 1, 0]
+    assert found.false_negatives.tolist() == [1, 0, 1, 0]
+
+
+def test_void_and_crowd_excuse_a_prediction_only_beyond_half():
+    for inside, excused in ((2, False), (3, True)):
+        for gt in ([], [(7, 2, True)], [(7, 3, True)]):
+            gt_map = np.full((1, 8), 1)
+            gt_map[0, :inside] = 7
+            listed = [(1, 0, False), *gt]
+            pred = np.array([[5, 5, 5, 5, 0, 0, 0, 0]])
+            found = _count(gt_map, listed, pred, [(5, 2)])
+            other_class = gt == [(7, 3, True)]
+            assert found.false_positives[2] == (0 if excused and not other_class else 1)
+            assert found.false_negatives.sum() == 1  # the road; a crowd is never missed
+
+
+def test_a_crowd_is_never_matched():
+    gt_map = np.full((2, 4), 3)
+    found = _count(gt_map, [(3, 2, True)], np.full((2, 4), 9), [(9, 2)])
+    assert len(found.ious) == 0
+    assert found.false_positives.sum() == 0 and found.false_negatives.sum() == 0
+
+
+def test_a_predicted_id_that_is_not_listed_is_refused():
+    with pytest.raises(ValueError, match=r'\[6\] on the map'):
+        _count(np.ones((1, 2), int), [(1, 0, False)], np.array([[5, 6]]), [(5, 0)])
+    with pytest.raises(ValueError, match='without a pixel'):
+        _count(np.ones((1, 2), int), [(1, 0, False)], np.array([[5, 5]]), [(5, 0), (6, 0)])
+
+
+def _sample(gt_map, gt, pred_map, pred):
+    sample = SegDataSample()
+    sample.set_data(
+        dict(
+            gt_panoptic_seg=PixelData(data=torch.from_numpy(gt_map)[None]),
+            gt_segments=InstanceData(
+                ids=torch.tensor([g for g, _, _ in gt]),
+                labels=torch.tensor([c for _, c, _ in gt]),
+                is_crowd=torch.tensor([w for _, _, w in gt]),
+            ),
+            pred_panoptic_seg=PixelData(data=torch.from_numpy(pred_map)[None]),
+            pred_segments=InstanceData(
+                ids=torch.tensor([p for p, _ in pred]), labels=torch.tensor([c for _, c in pred])
+            ),
+        )
+    )
+    return sample
+
+
+@pytest.mark.parametrize('prefix', ['', 'mmprompt.'])
+def test_the_metric_averages_things_and_stuff_apart(prefix):
+    gt_map = np.array([[1, 1, 2, 2], [3, 3, 3, 3]])
+    gt = [(1, 2, False), (2, 2, False), (3, 0, False)]
+    pred_map = np.array([[1, 1, 0, 0], [3, 3, 3, 2]])
+    pred = [(1, 2), (2, 3), (3, 0)]
+    metric = METRICS.build(dict(type=f'{prefix}PanopticQuality', thing_classes=THINGS))
+    metric.dataset_meta = dict(classes=CLASSES)
+    metric.process({}, [_sample(gt_map, gt, pred_map, pred).to_dict()])
+    found = metric.evaluate(1)
+    # car: 1 hit of IoU 1, 1 miss; person: 1 false alarm; road: IoU 3/4; sky: nowhere
+    assert found['PQ_th'] == pytest.approx(100 * (1 / 1.5 + 0) / 2)
+    assert found['PQ_st'] == pytest.approx(75)
+    assert found['PQ'] == pytest.approx(100 * (1 / 1.5 + 0 + 0.75) / 3)
+    assert found['SQ'] == pytest.approx(100 * (1 + 0 + 0.75) / 3)
+    assert found['RQ_st'] == pytest.approx(100)
+
+
+def test_a_sample_without_panoptic_results_is_named():
+    metric = pq.PanopticQuality(thing_classes=THINGS)
+    metric.dataset_meta = dict(classes=CLASSES)
+    with pytest.raises(UserError, match='pred_panoptic_seg'):
+        metric.process({}, [dict(gt_panoptic_seg=1, gt_segments=1)])
