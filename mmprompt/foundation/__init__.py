@@ -1,4 +1,5 @@
 """Models that the methods freeze."""
+
 from mmprompt.foundation import seem
 
 __all__ = ['seem']

@@ -3,6 +3,7 @@
 The public SEEM code was run on these values; the files in `tests/data/seem` hold what it answered.
 Names are those of the public state dict.
 """
+
 import math
 import zlib
 from pathlib import Path

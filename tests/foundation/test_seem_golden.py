@@ -1,11 +1,12 @@
 """Numbers of the public SEEM code, reproduced in double precision on rule-made parameters."""
+
 import json
 
 import numpy as np
 import pytest
 import torch
-
 from foundation import rule
+
 from mmprompt.foundation.seem import (
     SEEM,
     FocalNet,
@@ -89,9 +90,7 @@ def decoder():
 
 @pytest.fixture(scope='module')
 def features():
-    maps = [
-        rule.double(rule.feature(f'dec.ms{i}', (2, 512, 4 << i, 6 << i))) for i in range(3)
-    ]
+    maps = [rule.double(rule.feature(f'dec.ms{i}', (2, 512, 4 << i, 6 << i))) for i in range(3)]
     return SEEMFeatures(maps, rule.double(rule.feature('dec.mask_features', (2, 512, 32, 48))))
 
 

@@ -1,7 +1,7 @@
-# SEEM in small: the same classes as the full sizes, 1.9 M parameters at most with the text encoder.
-# Layer scale and temperature start where training from scratch wants them, not at the published
-# values, which suit fine-tuning.
-# The 19 Cityscapes classes in order, each with the words that mean it; CamVid's names are among them.
+# SEEM in small: the same classes as the full sizes, 1.85 M parameters with the text encoder.
+
+# The 19 Cityscapes classes in order, each with the words that mean it; CamVid's names are among
+# them.
 class_synonyms = (
     ('road', 'street', 'roadway', 'asphalt'),
     ('sidewalk', 'pavement', 'footpath'),
@@ -34,6 +34,8 @@ token_ids = (
     18256, 20184, 20686, 21339, 21977, 22381, 23278, 25258, 26638, 27669, 28891, 30429, 30574,
     31139, 31354, 31832, 33341, 33947, 42744, 48858, 49406, 49407,
 )  # fmt: skip
+# Layer scale and temperature start where training from scratch wants them, not at the published
+# values, which suit fine-tuning.
 seem = dict(
     backbone=dict(
         type='mmprompt.FocalNet',

@@ -3,6 +3,7 @@
 A base file is safetensors with string metadata: `format` ('1'), `kind` ('seem'), `config` (JSON of
 the constructor dicts of `SEEM`), `fingerprint`, `record` (JSON, how the weights came to be).
 """
+
 from __future__ import annotations
 
 import json

@@ -4,6 +4,7 @@ The object queries never see strokes in the published v0: strokes make a copy of
 only the copy attends to them. `object_tokens=True` is the variant of the public demo, in which the
 object queries themselves attend to spatial tokens.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,11 +17,58 @@ from torch import Tensor, nn
 
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
 from mmprompt.foundation.seem.layers import Attention, FeedForward, sine_position
-from mmprompt.foundation.seem.strokes import mean_of_points, sample_points, stroke_points
+from mmprompt.foundation.seem.strokes import (
+    StrokePoints,
+    mean_of_points,
+    sample_points,
+    stroke_points,
+)
 from mmprompt.registry import MODELS
 
 SPATIAL_KEYS = ('content', 'position', 'tokens')
 MAX_POINTS = 512
+
+
+@dataclass
+class Level:
+    """One image map as attention reads it.
+
+    Attributes:
+        key: (B, H*W, D) map + level embedding + sine position.
+        value: (B, H*W, D) map + level embedding.
+        size: (H, W).
+        mask_features: (B, Dm, H*W) mask features resized to this map; no gradient.
+    """
+
+    key: Tensor
+    value: Tensor
+    size: tuple[int, int]
+    mask_features: Tensor
+
+
+@dataclass
+class Start:
+    """Everything that stays the same over the layers, and the first queries.
+
+    Rows of L: object queries; then, with strokes, their copies and the memory prompts if any.
+
+    Attributes:
+        query: (B, L, D) content.
+        position: (B, L, D).
+        heads: how many leading rows have a mask of their own; memory prompts have none.
+        tokens: per map (B, T, D) further keys of the self-attention, or None.
+        self_allowed: boolean (B, 1, L, L+T), or None for all.
+        memory: (B, 1, h, w) mask logits where the memory prompts look, or None.
+        means: mean mask features (B, Dm) under positive and negative strokes, or None.
+    """
+
+    query: Tensor
+    position: Tensor
+    heads: int
+    tokens: list[Tensor] | None = None
+    self_allowed: Tensor | None = None
+    memory: Tensor | None = None
+    means: list[Tensor] | None = None
 
 
 class DecoderLayer(nn.Module):
@@ -67,23 +115,6 @@ class DecoderLayer(nn.Module):
             value = torch.cat((value, tokens), 1)
         query = self.self_norm(query + self.self_attn(where, key, value, self_allowed))
         return self.ffn_norm(query + self.ffn(query))
-
-
-@dataclass
-class Level:
-    """One image map as attention reads it.
-
-    Attributes:
-        key: (B, H*W, D) map + level embedding + sine position.
-        value: (B, H*W, D) map + level embedding.
-        size: (H, W).
-        mask_features: (B, Dm, H*W) mask features resized to this map; no gradient.
-    """
-
-    key: Tensor
-    value: Tensor
-    size: tuple[int, int]
-    mask_features: Tensor
 
 
 @MODELS.register_module()
@@ -186,7 +217,7 @@ class SEEMDecoder(BaseModule):
         """
         return source @ self.mask_spatial_embed[level] + self.pn_indicator[int(negative)]
 
-    def _stroke_tokens(self, levels: list[Level], points) -> list[Tensor]:
+    def _stroke_tokens(self, levels: list[Level], points: StrokePoints) -> list[Tensor]:
         """Per level (B, T, D); padded points give tokens that the mask hides."""
         negative = (points.sign < 0)[..., None]
         tokens = []
@@ -200,15 +231,18 @@ class SEEMDecoder(BaseModule):
 
     # ---------------------------------------------------------------- attention masks
     @torch.no_grad()
-    def _cross_allowed(self, mask_embed: Tensor, level: Level, memory: Tensor | None) -> Tensor:
-        """Where each query may look: its own mask, or everywhere if that is empty.
+    def _cross_allowed(self, query: Tensor, level: Level, start: Start) -> Tensor:
+        """Where each query may look (B, 1, L, H*W): its own mask, or everywhere if that is empty.
 
         Mask logits are linear in the mask features, so resizing these once equals resizing the
         logits of every query.
         """
-        allowed = (mask_embed @ level.mask_features) >= 0  # (B, L, H*W)
-        if memory is not None:
-            previous = F.interpolate(memory, size=level.size, mode='bilinear', align_corners=False)
+        vectors = self._mask_vector(self.decoder_norm(query[:, : start.heads]))
+        allowed = (vectors @ level.mask_features) >= 0  # (B, heads, H*W)
+        if start.memory is not None:
+            previous = F.interpolate(
+                start.memory, size=level.size, mode='bilinear', align_corners=False
+            )
             previous = (previous >= 0).flatten(2).expand(-1, self.num_memory, -1)
             allowed = torch.cat((allowed, previous), 1)
         return (allowed | ~allowed.any(-1, keepdim=True))[:, None]
@@ -240,18 +274,17 @@ class SEEMDecoder(BaseModule):
         vector = vector / (vector.norm(dim=-1, keepdim=True) + 1e-7)
         return self.logit_scale.exp() * (vector @ semantic.t())
 
-    def _predict(self, query: Tensor, semantic: Tensor, features, points, means) -> SEEMOutput:
-        """Full prediction from queries (B, L, D)."""
-        normed = self.decoder_norm(query)
+    def _predict(
+        self, query: Tensor, semantic: Tensor, features: SEEMFeatures, start: Start
+    ) -> SEEMOutput:
+        normed = self.decoder_norm(query[:, : start.heads])
         vectors = self._mask_vector(normed)
-        objects = self.num_queries
         answer = None
-        if points is not None:
-            rows = slice(None, objects) if self.object_tokens else slice(objects, 2 * objects)
-            answer = StrokeOutput(vectors[:, rows], *means, features.mask_features)
-        seen = normed[:, :objects]
+        if start.means is not None:
+            rows = vectors[:, start.heads - self.num_queries :]
+            answer = StrokeOutput(rows, *start.means, features.mask_features)
+        seen, masks = normed[:, : self.num_queries], vectors[:, : self.num_queries]
         logits = self.class_logits(seen, semantic)
-        masks = vectors[:, :objects]
         return SEEMOutput(logits, masks, features.mask_features, seen, strokes=answer)
 
     # ---------------------------------------------------------------- forward
@@ -278,48 +311,54 @@ class SEEMDecoder(BaseModule):
         Raises:
             ValueError: unknown keys or wrong shapes in `spatial`.
         """
-        spatial = self._check_spatial(spatial)
         if isinstance(strokes, Tensor):
             strokes = Strokes(strokes)
         levels = self._levels(features)
-        batch = levels[0].value.shape[0]
-        query, position = self._queries(spatial, batch)
-        points = means = memory = tokens = self_allowed = None
-        if strokes is not None:
-            points = stroke_points(strokes, query.dtype, MAX_POINTS, self.training)
-            means = [mean_of_points(features.mask_features, points, sign) for sign in (1, -1)]
-            if not self.object_tokens:
-                memory = strokes.previous
-                query, position = query.repeat(1, 2, 1), position.repeat(1, 2, 1)
-            if memory is not None:
-                more = self.memory_content.expand(batch, -1, -1)
-                query = torch.cat((query, more), 1)
-                more = self.memory_position.expand(batch, -1, -1)
-                position = torch.cat((position, more), 1)
-        if points is not None or 'tokens' in spatial:
-            tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
-            self_allowed = self._self_allowed(valid, memory is not None)
-        heads = self.num_queries * (2 if strokes is not None and not self.object_tokens else 1)
-
-        earlier = []
+        start = self._start(features, levels, self._check_spatial(spatial), strokes)
+        query, earlier = start.query, []
         for i, layer in enumerate(self.layers):
-            level = levels[i % self.num_levels]
+            turn = i % self.num_levels
             if aux:
-                earlier.append(self._predict(query, semantic, features, points, means))
-            with torch.no_grad():
-                vectors = self._mask_vector(self.decoder_norm(query[:, :heads]))
+                earlier.append(self._predict(query, semantic, features, start))
             query = layer(
                 query,
-                position,
-                level,
-                self._cross_allowed(vectors, level, memory),
-                None if tokens is None else tokens[i % self.num_levels],
-                self_allowed,
+                start.position,
+                levels[turn],
+                self._cross_allowed(query, levels[turn], start),
+                None if start.tokens is None else start.tokens[turn],
+                start.self_allowed,
             )
-        last = self._predict(query, semantic, features, points, means)
+        last = self._predict(query, semantic, features, start)
         last.aux = earlier
         last.materialise()
         return last
+
+    def _start(
+        self,
+        features: SEEMFeatures,
+        levels: list[Level],
+        spatial: dict,
+        strokes: Strokes | None,
+    ) -> Start:
+        batch = levels[0].value.shape[0]
+        query, position = self._queries(spatial, batch)
+        start = Start(query, position, self.num_queries)
+        points = None
+        if strokes is not None:
+            points = stroke_points(strokes, query.dtype, MAX_POINTS, self.training)
+            start.means = [mean_of_points(features.mask_features, points, s) for s in (1, -1)]
+            if not self.object_tokens:
+                parts, places = [query, query], [position, position]
+                start.heads = 2 * self.num_queries
+                if strokes.previous is not None:
+                    start.memory = strokes.previous
+                    parts.append(self.memory_content.expand(batch, -1, -1))
+                    places.append(self.memory_position.expand(batch, -1, -1))
+                start.query, start.position = torch.cat(parts, 1), torch.cat(places, 1)
+        if points is not None or 'tokens' in spatial:
+            start.tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
+            start.self_allowed = self._self_allowed(valid, start.memory is not None)
+        return start
 
     def _check_spatial(self, spatial: Tensor | dict | None) -> dict:
         if spatial is None:
@@ -339,7 +378,9 @@ class SEEMDecoder(BaseModule):
             )
         return given
 
-    def _tokens(self, levels, points, free: Tensor | None) -> tuple[list[Tensor], Tensor]:
+    def _tokens(
+        self, levels: list[Level], points: StrokePoints | None, free: Tensor | None
+    ) -> tuple[list[Tensor], Tensor]:
         """Tokens per level, each (B, T, D), and which exist (B, T): strokes, then free ones."""
         batch = levels[0].value.shape[0]
         tokens: list[Tensor] = []

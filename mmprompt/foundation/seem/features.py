@@ -1,4 +1,5 @@
 """Plain containers that travel between the parts of SEEM."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -3,6 +3,7 @@
 Architecture facts: Yang et al., "Focal Modulation Networks", and the two variants that SEEM uses.
 The two block classes are different networks and share only the modulation.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -190,7 +191,7 @@ class FocalNet(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if block not in BLOCKS:
-            raise ValueError(f"FocalNet: block must be one of {sorted(BLOCKS)}, got {block!r}")
+            raise ValueError(f'FocalNet: block must be one of {sorted(BLOCKS)}, got {block!r}')
         if stem_padding is None:
             stem_padding = 3 if block == 'dw' else 2
         dims = [embed_dim << i for i in range(len(depths))]

@@ -1,4 +1,5 @@
 """Small parts shared by the encoder and the decoder."""
+
 from __future__ import annotations
 
 import math

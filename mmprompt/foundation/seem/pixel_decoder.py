@@ -1,4 +1,5 @@
 """FPN whose coarsest map passes a small transformer encoder first (SEEM's pixel decoder)."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

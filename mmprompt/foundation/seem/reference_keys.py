@@ -1,4 +1,5 @@
 """Names of the public SEEM checkpoints <-> ours, and model sizes read from tensor shapes."""
+
 from __future__ import annotations
 
 import re

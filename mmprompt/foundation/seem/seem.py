@@ -1,4 +1,5 @@
 """SEEM: backbone, pixel decoder and decoder put together."""
+
 from __future__ import annotations
 
 import os
@@ -223,7 +224,5 @@ def _resized(images: Tensor, short_side: int | None) -> Tensor:
     scale = short_side / min(height, width)
     size = (round(height * scale), round(width * scale))
     images = images if images.is_floating_point() else images.float()
-    images = F.interpolate(
-        images, size=size, mode='bicubic', align_corners=False, antialias=True
-    )
+    images = F.interpolate(images, size=size, mode='bicubic', align_corners=False, antialias=True)
     return images.clamp(0, 255)

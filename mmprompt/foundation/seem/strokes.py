@@ -1,4 +1,5 @@
 """From drawn strokes to points, and from points to values read off a feature map."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """The 81 sentences that SEEM puts around a class name, and how names are cleaned before."""
+
 from __future__ import annotations
 
 from functools import lru_cache

@@ -1,4 +1,5 @@
 """The language side of SEEM: a causal CLIP-like transformer over class names."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -124,9 +125,9 @@ class SEEMTextEncoder(BaseModule):
         return self.ln_final(x)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """CLIP token ids (N, L) -> embeddings (N, dim), read at the first end token, not normalised.
+        """CLIP token ids (N, L) -> embeddings (N, dim), not normalised.
 
-        Attention is causal, so what follows that token does not matter.
+        Read at the first end token; attention is causal, so nothing after it matters.
         """
         end = (ids == END).int().argmax(1)  # the first one: padding repeats it
         x = self.hidden(ids)

@@ -1,4 +1,5 @@
 """CLIP's byte-pair tokens from MMSegmentation's vocabulary file; no download."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
