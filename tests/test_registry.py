@@ -12,7 +12,6 @@ from mmengine.registry import DefaultScope
 import mmprompt
 from mmprompt.registry import CHILDREN, MODELS, publish
 
-
 needs_ops = pytest.mark.skipif(
     find_spec('mmcv._ext') is None,
     reason='the first look-up under scope mmdet imports mmdet.models, which needs mmcv._ext',
