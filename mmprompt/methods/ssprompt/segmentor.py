@@ -1,0 +1,281 @@
+"""SSPrompt as an MMSegmentation segmentor: frozen base, feature cache and prompt file around a head."""
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from mmseg.models import EncoderDecoder
+from torch import Tensor
+
+from mmprompt.common.audit import describe_audit, trained_parameters
+from mmprompt.common.checkpoint import resolve_weights
+from mmprompt.common.errors import UserError
+from mmprompt.common.feature_cache import FeatureCache
+from mmprompt.common.freeze import freeze, frozen_roots, under_roots
+from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.text_bank import Names
+from mmprompt.foundation.seem import SEEMFeatures
+from mmprompt.foundation.seem.checkpoint import read_base
+from mmprompt.methods.ssprompt.head import is_trained
+from mmprompt.methods.ssprompt.prompts import DefaultPrompt
+from mmprompt.methods.ssprompt.text import encode_names
+from mmprompt.registry import MODELS
+
+STRIDE = 32
+HEAD = 'decode_head.'
+# Where the parts of a base file go.
+PLACES = {
+    'backbone.': 'backbone.',
+    'pixel_decoder.': HEAD + 'pixel_decoder.',
+    'decoder.': HEAD + 'decoder.',
+}
+
+
+@MODELS.register_module()
+class SSPromptSegmentor(EncoderDecoder):
+    """A frozen SEEM and two prompts, of which up to four tensors are trained (Eq. 9).
+
+    Building it reads no file. The base is read by `load_base`: by `FrozenBaseHook` before a run, or
+    at the first forward. The text encoder of the base exists only while it encodes the class names.
+
+    Args:
+        backbone: config of the frozen backbone, four maps at strides 4 to 32.
+        decode_head: config of `SEEMPromptHead`; ``num_classes`` may be left out.
+        classes: C names, in the order of the dataset's labels.
+        base: the frozen weights: path of a base file or of a public SEEM checkpoint, or
+            ``mmprompt://NAME``.
+        base_address: where a missing base can be had; part of the error.
+        texts: what stands for each class in the text encoder, a name or a list of synonyms; the
+            class names if None.
+        templates: sentences around the names; SEEM's 81 if None, ('{}',) for bare names.
+        feature_cache: arguments of `FeatureCache`, for images that are seen more than once.
+        expected_parameters: the audited number of trained parameters; another number is an error.
+        data_preprocessor, train_cfg, test_cfg, init_cfg: as in MMSegmentation.
+
+    Raises:
+        ValueError: two numbers of classes, or another number of trained parameters than expected.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        classes: Sequence[str],
+        base: str,
+        base_address: str | None = None,
+        texts: Names | None = None,
+        templates: Sequence[str] | None = None,
+        feature_cache: dict | None = None,
+        expected_parameters: int | None = None,
+        data_preprocessor: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        decode_head = {'num_classes': len(classes), **decode_head}
+        super().__init__(
+            backbone=backbone,
+            decode_head=decode_head,
+            train_cfg=ConfigDict(train_cfg or {}),
+            test_cfg=ConfigDict(test_cfg or dict(mode='whole')),
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        freeze(self.backbone)
+        self.classes = tuple(classes)
+        self.base, self.base_address = base, base_address
+        self.texts = self.classes if texts is None else texts
+        self.templates = templates
+        self.base_fingerprint: str | None = None
+        self._cache_config = feature_cache
+        self._cache: FeatureCache | None = None
+        self._check_numbers(expected_parameters)
+
+    def _check_numbers(self, expected: int | None) -> None:
+        for name, found in (
+            ('decode_head.num_classes', self.num_classes),
+            ('the number of texts', len(self.texts)),
+        ):
+            if found != len(self.classes):
+                raise ValueError(
+                    f'SSPromptSegmentor has {len(self.classes)} classes, but {name} is {found}.'
+                )
+        found = sum(trained_parameters(self).values())
+        if expected is not None and found != expected:
+            raise ValueError(
+                f'SSPromptSegmentor.expected_parameters is {expected:,}, but {found:,} would be '
+                f'trained. Correct the prompts or the number.\n{describe_audit(self)}'
+            )
+
+    # ------------------------------------------------------------ frozen base
+    def init_weights(self) -> None:
+        """Nothing: what is frozen comes from the base file, and prompts start from it."""
+        self._is_init = True
+
+    def load_base(self) -> None:
+        """Fill the frozen part and the default prompts from the base file; once.
+
+        Raises:
+            UserError: the base is missing, damaged or of another architecture, or its text encoder
+                does not know a word.
+        """
+        if self.decode_head.filled:
+            return
+        path = self._base_path()
+        tensors, metadata = read_base(path)
+        self._check_heads(metadata['config'], str(path))
+        self._copy(tensors, str(path))
+        bank = encode_names(self.texts, tensors, metadata['config'], self.templates)
+        self.decode_head.fill(bank.embeddings)
+        self.base_fingerprint = metadata['fingerprint']
+        print_log(f'base {path}, {describe_audit(self)}', 'current')
+
+    def _base_path(self) -> os.PathLike:
+        try:
+            return resolve_weights(self.base)
+        except UserError as error:
+            if self.base_address is None:
+                raise
+            raise UserError(f'{error} This base is published at {self.base_address}.') from error
+
+    def _check_heads(self, config: Mapping, source: str) -> None:
+        """The number of attention heads leaves no trace in shapes; a wrong one is a silent bug."""
+        for part in ('pixel_decoder', 'decoder'):
+            given = (config.get(part) or {}).get('num_heads')
+            layers = self.decode_head.get_submodule(part).modules()
+            found = {m.num_heads for m in layers if hasattr(m, 'num_heads')}
+            if given is not None and found - {given}:
+                raise UserError(
+                    f'{source}: expected {part}.num_heads {given}, with which it was trained, found '
+                    f'{sorted(found)} in the config. Set model.decode_head.{part}.num_heads.'
+                )
+
+    @torch.no_grad()
+    def _copy(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Strict in-place copy, so that references to parameters (optimisers) stay valid."""
+        roots = frozen_roots(self)
+        own = {k: v for k, v in self.state_dict().items() if under_roots(k, roots)}
+        given = {}
+        for name, tensor in tensors.items():
+            prefix = next((p for p in PLACES if name.startswith(p)), None)
+            if prefix is not None:
+                given[PLACES[prefix] + name[len(prefix) :]] = tensor
+        wrong = [f'missing {k}' for k in own if k not in given]
+        wrong += [f'extra {k}' for k in given if k not in own]
+        wrong += [
+            f'{k} (expected {tuple(own[k].shape)}, found {tuple(given[k].shape)})'
+            for k in own
+            if k in given and own[k].shape != given[k].shape
+        ]
+        if wrong:
+            raise UserError(
+                f'{source} does not fit the model of this config: {"; ".join(wrong[:5])}'
+                f'{f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""}. Use the base that '
+                f'belongs to it, or the config of that base.'
+            )
+        for name, tensor in own.items():
+            tensor.copy_(given[name])
+
+    def check_dataset(self, metainfo: Mapping) -> None:
+        """Compare the classes with a dataset's, order included.
+
+        Raises:
+            UserError: naming the first class that differs.
+        """
+        theirs = tuple(metainfo.get('classes') or ())
+        if not theirs or theirs == self.classes:
+            return
+        pairs = zip(theirs, self.classes)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(theirs), self.num_classes))
+        raise UserError(
+            f"model.classes differ from the dataset's: class {at} is "
+            f'{_item(self.classes, at)} in the model and {_item(theirs, at)} in the dataset '
+            f'({len(self.classes)} and {len(theirs)} classes). Give both the same names in the '
+            f'same order.'
+        )
+
+    # ------------------------------------------------------------ image side
+    def extract_feat(self, inputs: Tensor) -> SEEMFeatures:
+        """Normalised images (B, 3, H, W) -> features of the decoder, without a graph.
+
+        What is not a multiple of 32 is padded with zeros at the right and bottom.
+        """
+        self.load_base()
+        if self._cache_config is None:
+            return self._encode(inputs)
+        if self._cache is None:
+            self._cache = FeatureCache(fingerprint=self.base_fingerprint, **self._cache_config)
+        maps = self._cache.fetch(inputs, lambda images: self._encode(images).as_dict())
+        return SEEMFeatures.from_dict(maps)
+
+    def _encode(self, inputs: Tensor) -> SEEMFeatures:
+        bottom, right = -inputs.shape[2] % STRIDE, -inputs.shape[3] % STRIDE
+        inputs = F.pad(inputs, (0, right, 0, bottom))
+        graph = torch.is_grad_enabled() and is_trained(self.backbone)
+        with torch.set_grad_enabled(graph):
+            maps = self.backbone(inputs)
+        return self.decode_head.encode(maps)
+
+    # ------------------------------------------------------------ prompt file
+    @property
+    def method(self) -> str:
+        """Name of what is learned: 'SSPrompt' for both prompts, else the one prompt's class."""
+        prompts = (self.decode_head.spatial_prompt, self.decode_head.semantic_prompt)
+        learned = [type(p).__name__ for p in prompts if not isinstance(p, DefaultPrompt)]
+        return 'SSPrompt' if len(learned) == 2 else (learned or ['zero-shot'])[0]
+
+    def _learned(self) -> dict[str, Tensor]:
+        roots = frozen_roots(self)
+        state = self.state_dict()
+        return {k.removeprefix(HEAD): v for k, v in state.items() if not under_roots(k, roots)}
+
+    def _text_recipe(self) -> dict:
+        texts = [t if isinstance(t, str) else list(t) for t in self.texts]
+        return dict(texts=texts, templates=self.templates and list(self.templates))
+
+    def export_prompt(self) -> PromptFile:
+        """What was learned, ready to be saved.
+
+        Raises:
+            UserError: nothing is learned here.
+        """
+        self.load_base()
+        tensors = {k: v.detach().clone() for k, v in self._learned().items()}
+        if not tensors:
+            raise UserError(
+                'This model learns no prompt (both are DefaultPrompt), so there is no prompt file '
+                'to write. Use a config with SpaPrompt or SemPrompt.'
+            )
+        recipe = dict(self.decode_head.prompt_configs, text=self._text_recipe())
+        return PromptFile(tensors, self.method, self.classes, self.base_fingerprint, recipe)
+
+    def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
+        """Take over the tensors of a prompt file.
+
+        Raises:
+            UserError: it is no prompt file, or of another method, base, class list or shape.
+        """
+        if not isinstance(prompt, PromptFile):
+            prompt = PromptFile.load(prompt)
+        self.load_base()
+        shapes = {k: tuple(v.shape) for k, v in self._learned().items()}
+        prompt.check(
+            base_fingerprint=self.base_fingerprint,
+            classes=self.classes,
+            shapes=shapes,
+            method=self.method,
+        )
+        text = prompt.recipe.get('text', self._text_recipe())
+        if text != self._text_recipe():
+            raise UserError(
+                f'{prompt.path or "prompt"}: expected a prompt learned on the texts and templates '
+                f'of the config, {self._text_recipe()}, found {text}. Use the config that trained '
+                f'it.'
+            )
+        self.decode_head.load_state_dict(prompt.tensors, strict=False)
+
+
+def _item(names: Sequence[str], index: int) -> str:
+    return repr(names[index]) if index < len(names) else 'missing'

@@ -1,0 +1,221 @@
+"""The battery that every method joins with one row of `METHODS`."""
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.structures import SegDataSample
+from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_segmentor, write_base
+from torch import nn
+
+import mmprompt  # noqa: F401
+from mmprompt.common.errors import UserError
+from mmprompt.common.freeze import frozen_roots, under_roots
+
+try:
+    import mmcv._ext  # noqa: F401
+
+    SCOPES = ('mmseg', 'mmprompt', 'mmdet')
+except ImportError:  # mmdet's registry imports what needs the compiled ops
+    SCOPES = ('mmseg', 'mmprompt')
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: a model at toy size and what must be true of it.
+
+    Attributes:
+        name: for the test ids.
+        config: folder -> model config; may write files (a base) there.
+        frozen: its frozen roots.
+        trained: its trained parameters by name.
+        batch: what its data loader gives.
+        sample: the class of its predictions.
+        save: (model, path) writes what was learned.
+        load: (model, path) takes it over.
+    """
+
+    name: str
+    config: Callable[[Path], dict]
+    frozen: tuple[str, ...]
+    trained: dict[str, int]
+    batch: Callable[[], dict] = toy_batch
+    sample: type = SegDataSample
+    save: Callable = lambda model, path: model.export_prompt().save(path)
+    load: Callable = lambda model, path: model.load_prompt(path)
+
+
+SEEM_ROOTS = ('backbone', 'decode_head.pixel_decoder', 'decode_head.decoder')
+SPATIAL = {
+    'decode_head.spatial_prompt.offset': PROMPTS * 16,
+    'decode_head.spatial_prompt.weight.theta': PROMPTS,
+}
+SEMANTIC = {
+    'decode_head.semantic_prompt.offset': len(CLASSES) * 16,
+    'decode_head.semantic_prompt.weight.theta': len(CLASSES),
+}
+
+
+def ssprompt(**head) -> Callable[[Path], dict]:
+    return lambda folder: toy_segmentor(write_base(folder / 'base.safetensors'), decode_head=head)
+
+
+NO_PROMPT = dict(type='DefaultPrompt', num_prompts=PROMPTS)
+METHODS = [
+    Method('SSPrompt', ssprompt(), SEEM_ROOTS, SPATIAL | SEMANTIC),
+    Method(
+        'SpaPrompt', ssprompt(semantic_prompt=dict(type='DefaultPrompt')), SEEM_ROOTS, SPATIAL
+    ),
+    Method('SemPrompt', ssprompt(spatial_prompt=NO_PROMPT), SEEM_ROOTS, SEMANTIC),
+]
+
+every_method = pytest.mark.parametrize('method', METHODS, ids=lambda method: method.name)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMPROMPT_CACHE', str(tmp_path / 'cache'))
+    torch.manual_seed(0)
+
+
+def build(config: dict) -> nn.Module:
+    return MODELS.build(copy.deepcopy(config))
+
+
+def spelled(config, prefixed: bool):
+    """Every component of mmprompt with its plain or its prefixed name."""
+    if isinstance(config, dict):
+        out = {k: spelled(v, prefixed) for k, v in config.items()}
+        name = str(out.get('type', '')).removeprefix('mmprompt.')
+        if name in mmprompt.registry.MODELS.module_dict:
+            out['type'] = f'mmprompt.{name}' if prefixed else name
+        return out
+    return [spelled(v, prefixed) for v in config] if isinstance(config, list) else config
+
+
+def train(model: nn.Module, batch: dict, steps: int) -> list[dict[str, bool]]:
+    """Train on one batch; for each step, which parameters had a nonzero gradient."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
+    wrapper = OptimWrapper(optimiser)
+    moved = []
+    wrapper.zero_grad = lambda: moved.append(  # called after the step, before the next one
+        {k: p.grad is not None and bool(p.grad.any()) for k, p in model.named_parameters()}
+    ) or optimiser.zero_grad()
+    model.train()
+    for _ in range(steps):
+        losses = model.train_step(copy.deepcopy(batch), wrapper)
+        assert all(value.isfinite() for value in losses.values())
+    frozen = [p for k, p in model.named_parameters() if not p.requires_grad]
+    assert not any(p in optimiser.state for p in frozen)
+    return moved
+
+
+def frozen_bytes(model: nn.Module) -> dict[str, bytes]:
+    """Parameters and buffers under the frozen roots, not only those that a state dict holds."""
+    roots = frozen_roots(model)
+    everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        name: tensor.detach().numpy().tobytes()
+        for name, tensor in everything.items()
+        if under_roots(name, roots)
+    }
+
+
+def predict(model: nn.Module, batch: dict) -> list:
+    model.eval()
+    with torch.no_grad():
+        return model.test_step(copy.deepcopy(batch))
+
+
+@every_method
+@pytest.mark.parametrize('scope', SCOPES)
+@pytest.mark.parametrize('prefixed', [False, True], ids=['plain', 'prefixed'])
+def test_builds_under_its_names_and_scopes(method, scope, prefixed, tmp_path):
+    config = spelled(method.config(tmp_path), prefixed)
+    with DefaultScope.overwrite_default_scope(scope):
+        assert type(build(config)).__module__.startswith('mmprompt.methods')
+
+
+@every_method
+def test_trains_exactly_what_is_audited(method, tmp_path):
+    model = build(method.config(tmp_path))
+    assert tuple(frozen_roots(model)) == method.frozen
+    trained = {k: p.numel() for k, p in model.named_parameters() if p.requires_grad}
+    assert trained == method.trained
+
+
+@every_method
+def test_building_reads_no_file(method, tmp_path):
+    config = method.config(tmp_path)
+    base = Path(config['base'])
+    base.unlink()
+    model = build(config)
+    with pytest.raises(UserError, match=base.name):
+        predict(model, method.batch())
+
+
+@every_method
+def test_frozen_part_stays_byte_identical(method, tmp_path):
+    model = build(method.config(tmp_path))
+    batch = method.batch()
+    predict(model, batch)  # whatever is loaded late is loaded now
+    before = frozen_bytes(model)
+    train(model, batch, steps=10)
+    assert before and frozen_bytes(model) == before
+    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+
+
+@every_method
+def test_every_trained_parameter_is_reached(method, tmp_path):
+    model = build(method.config(tmp_path))
+    moved = train(model, method.batch(), steps=3)
+    reached = {name for step in moved for name, nonzero in step.items() if nonzero}
+    assert reached == set(method.trained)
+
+
+@every_method
+def test_save_load_predict(method, tmp_path):
+    config, batch = method.config(tmp_path), method.batch()
+    model = build(config)
+    untrained = predict(model, batch)
+    train(model, batch, steps=10)
+    expected = predict(model, batch)
+    assert not torch.equal(expected[0].seg_logits.data, untrained[0].seg_logits.data)
+
+    roots = frozen_roots(model)
+    state = {k: v for k, v in model.state_dict().items() if not under_roots(k, roots)}
+    from_state, from_file = build(config), build(config)
+    from_state.load_state_dict(state, strict=False)
+    method.save(model, tmp_path / 'learned.safetensors')
+    method.load(from_file, tmp_path / 'learned.safetensors')
+    for other in (from_state, from_file):
+        for mine, theirs in zip(expected, predict(other, batch)):
+            assert torch.equal(mine.seg_logits.data, theirs.seg_logits.data)
+
+
+@every_method
+def test_predicts_data_samples(method, tmp_path):
+    model = build(method.config(tmp_path))
+    batch = method.batch()
+    results = predict(model, batch)
+    assert len(results) == len(batch['inputs'])
+    for result in results:
+        assert type(result) is method.sample
+        label = result.pred_sem_seg.data
+        assert label.shape == (1, HEIGHT, WIDTH) and label.dtype == torch.int64
+        assert 0 <= label.min() and label.max() < len(CLASSES)
+        assert result.seg_logits.data.isfinite().all()
+
+
+@every_method
+def test_switching_modes_leaves_the_frozen_part_in_eval(method, tmp_path):
+    model = build(method.config(tmp_path))
+    for mode in (True, False, True):
+        model.train(mode)
+        assert model.training is mode
+        for root in method.frozen:
+            assert not any(m.training for m in model.get_submodule(root).modules())
