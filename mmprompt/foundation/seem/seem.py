@@ -104,8 +104,16 @@ class SEEM(BaseModule):
         mean, std = (like.new_tensor(v).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
         return (rgb.to(like) - mean) / std
 
-    def embed_classes(self, classes: Tensor | Sequence[str | Sequence[str]]) -> Tensor:
+    def embed_classes(
+        self,
+        classes: Tensor | Sequence[str | Sequence[str]],
+        templates: Sequence[str] | None = None,
+    ) -> Tensor:
         """Class embeddings (C+1, D), from names unless they are embeddings already.
+
+        Args:
+            classes: names, lists of synonyms, or embeddings.
+            templates: sentences around the names; None means SEEM's 81.
 
         Raises:
             UserError: names were given to a model without text encoder.
@@ -117,7 +125,7 @@ class SEEM(BaseModule):
                 'Class names were given, but this SEEM has no text encoder. Give the embeddings '
                 '(C+1, D), no-object row last, or build the model with its text encoder.'
             )
-        return self.text_encoder.class_embeddings(classes)
+        return self.text_encoder.class_embeddings(classes, templates)
 
     @torch.no_grad()
     def segment(
@@ -130,6 +138,7 @@ class SEEM(BaseModule):
         output_size: tuple[int, int] | None = None,
         spatial: Tensor | dict | None = None,
         strokes: Strokes | None = None,
+        templates: Sequence[str] | None = None,
         **thresholds,
     ):
         """One image to its label map, panoptic map, instances or stroke mask.
@@ -144,6 +153,7 @@ class SEEM(BaseModule):
             output_size: (H, W) of the answer; None means the size of `rgb`.
             spatial: replacement rows, see `decode`.
             strokes: masks at the padded size of the resized image.
+            templates: sentences around the names; None means SEEM's 81.
             thresholds: further arguments of `mask_merge.panoptic` or `mask_merge.instances`.
 
         Returns:
@@ -159,7 +169,7 @@ class SEEM(BaseModule):
         output_size = tuple(output_size or rgb.shape[1:])
         x = self.normalise(_resized(rgb[None], short_side))
         size = tuple(x.shape[2:])
-        semantic = self.embed_classes(classes).to(x)
+        semantic = self.embed_classes(classes, templates).to(x)
         out = self.decode(self.encode_image(x), semantic, spatial, strokes)
         if task == 'stroke':
             return upsample_masks(out.strokes.answer, size, output_size)[0, 0] > 0

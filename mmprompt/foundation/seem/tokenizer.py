@@ -53,6 +53,7 @@ def collect_token_ids(
 
 def _word_of(text: str, missing: set[int]) -> str:
     for word in text.split():
+        word = word.strip('.,;:!?()') or word
         if missing & set(encode_text(word)):
             return word
     return text

@@ -1,0 +1,40 @@
+# SEEM with Focal-T, the sizes of the public seem_focalt_v0.pt.
+seem = dict(
+    backbone=dict(
+        type='mmprompt.FocalNet',
+        embed_dim=96,
+        depths=(2, 2, 6, 2),
+        focal_levels=(3, 3, 3, 3),
+        focal_windows=(3, 3, 3, 3),
+        drop_path_rate=0.3,
+        block='dw',
+    ),
+    pixel_decoder=dict(
+        type='mmprompt.TransformerFPN',
+        in_channels=(96, 192, 384, 768),
+        dim=512,
+        mask_dim=512,
+        num_layers=6,
+        num_heads=8,
+        ffn_dim=2048,
+    ),
+    decoder=dict(
+        type='mmprompt.SEEMDecoder',
+        dim=512,
+        num_layers=9,
+        num_heads=8,
+        ffn_dim=2048,
+        num_queries=101,
+        mask_dim=512,
+        proj_dim=512,
+        num_memory=32,
+    ),
+    text_encoder=dict(
+        type='mmprompt.SEEMTextEncoder',
+        width=512,
+        num_layers=12,
+        num_heads=8,
+        context_length=77,
+        dim=512,
+    ),
+)
