@@ -84,7 +84,8 @@ class NonFiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        bad = {k: float(v) for k, v in (outputs or {}).items() if not math.isfinite(float(v))}
+        values = {k: float(torch.as_tensor(v).detach()) for k, v in (outputs or {}).items()}
+        bad = {k: v for k, v in values.items() if not math.isfinite(v)}
         if not bad:
             return
         shown = ', '.join(f'{k} = {v}' for k, v in bad.items())
