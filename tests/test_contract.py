@@ -1,4 +1,5 @@
 """The battery that every method joins with one row of `METHODS`."""
+
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
-from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_segmentor, write_base
 from torch import nn
+from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_segmentor, write_base
 
 import mmprompt  # noqa: F401
 from mmprompt.common.errors import UserError
@@ -67,9 +68,7 @@ def ssprompt(**head) -> Callable[[Path], dict]:
 NO_PROMPT = dict(type='DefaultPrompt', num_prompts=PROMPTS)
 METHODS = [
     Method('SSPrompt', ssprompt(), SEEM_ROOTS, SPATIAL | SEMANTIC),
-    Method(
-        'SpaPrompt', ssprompt(semantic_prompt=dict(type='DefaultPrompt')), SEEM_ROOTS, SPATIAL
-    ),
+    Method('SpaPrompt', ssprompt(semantic_prompt=dict(type='DefaultPrompt')), SEEM_ROOTS, SPATIAL),
     Method('SemPrompt', ssprompt(spatial_prompt=NO_PROMPT), SEEM_ROOTS, SEMANTIC),
 ]
 
@@ -102,9 +101,14 @@ def train(model: nn.Module, batch: dict, steps: int) -> list[dict[str, bool]]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
     wrapper = OptimWrapper(optimiser)
     moved = []
-    wrapper.zero_grad = lambda: moved.append(  # called after the step, before the next one
-        {k: p.grad is not None and bool(p.grad.any()) for k, p in model.named_parameters()}
-    ) or optimiser.zero_grad()
+
+    def zero_grad() -> None:  # the wrapper calls it after the step
+        moved.append(
+            {k: p.grad is not None and bool(p.grad.any()) for k, p in model.named_parameters()}
+        )
+        optimiser.zero_grad()
+
+    wrapper.zero_grad = zero_grad
     model.train()
     for _ in range(steps):
         losses = model.train_step(copy.deepcopy(batch), wrapper)

@@ -1,4 +1,5 @@
-"""Tiny everything: a SEEM base, street-like images and configs, made on the spot in milliseconds."""
+"""Tiny everything: a SEEM base, street-like images and configs, made in milliseconds."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,4 +1,5 @@
 """How many parameters are trained, tensor by tensor."""
+
 from torch import nn
 
 
@@ -13,6 +14,4 @@ def describe_audit(model: nn.Module) -> str:
     total = sum(p.numel() for p in model.parameters())
     lines = [f'  {count:>12,}  {name}' for name, count in trained.items()]
     learned = sum(trained.values())
-    return '\n'.join(
-        [f'trained parameters: {learned:,} (frozen: {total - learned:,})', *lines]
-    )
+    return '\n'.join([f'trained parameters: {learned:,} (frozen: {total - learned:,})', *lines])

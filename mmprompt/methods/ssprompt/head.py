@@ -2,6 +2,7 @@
 
 Notation: B images, Q queries, C classes, D channels, (h, w) at stride 4, (H, W) input pixels.
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -48,8 +49,9 @@ class SEEMPromptHead(BaseModule):
     """Frozen pixel decoder and decoder of SEEM, steered by a spatial and a semantic prompt (Eq. 8).
 
     It is the `decode_head` of `SSPromptSegmentor` and works as that of a stock MMSegmentation
-    ``EncoderDecoder`` over any backbone with four maps at strides 4, 8, 16 and 32. Building it reads
-    no file: the embeddings of the classes come with `fill`, or from `text_bank` at the first forward.
+    ``EncoderDecoder`` over any backbone with four maps at strides 4, 8, 16 and 32. Building it
+    reads no file: the embeddings of the classes come with `fill`, or from `text_bank` at the first
+    forward.
 
     Args:
         pixel_decoder: config of the pixel decoder, such as `TransformerFPN`.
@@ -158,8 +160,8 @@ class SEEMPromptHead(BaseModule):
     def decode(self, inputs: SEEMFeatures | Sequence[Tensor]) -> SEEMOutput:
         """Masks (B, Q, h, w) and class logits (B, Q, C+1) under both prompts.
 
-        Without a learned spatial prompt the layers run without a graph: a semantic prompt only meets
-        the class vectors that they end in.
+        Without a learned spatial prompt the layers run without a graph: a semantic prompt only
+        meets the class vectors that they end in.
         """
         if not self.filled:
             self.fill(text_bank_of(self.text_bank).embeddings)

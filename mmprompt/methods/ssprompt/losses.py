@@ -1,4 +1,5 @@
 """The loss of SSPrompt on semantic labels."""
+
 from torch import Tensor, nn
 
 from mmprompt.foundation.seem.criterion import DENSE_LOSSES

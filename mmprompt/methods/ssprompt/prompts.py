@@ -8,6 +8,7 @@ where the defaults come from the frozen model, are stored once as a buffer, and 
 
 Notation: R rows, D channels.
 """
+
 import math
 from collections.abc import Mapping
 
@@ -73,9 +74,9 @@ def _choose(options: Mapping, key: str, argument: str):
 class BlendedPrompt(BaseModule):
     """Rows that blend a learned and a default embedding. Base of both prompts.
 
-    The trained tensors are the weights' and one of two forms of the embedding, chosen by what weight
-    decay should pull it to: ``offset`` (learned = default + offset, decays to the default) or
-    ``learned`` (the embedding itself, decays to zero).
+    The trained tensors are the weights' and one of two forms of the embedding, chosen by what
+    weight decay should pull it to: ``offset`` (learned = default + offset, decays to the default)
+    or ``learned`` (the embedding itself, decays to zero).
 
     Args:
         rows: R.

@@ -1,4 +1,5 @@
-"""SSPrompt as an MMSegmentation segmentor: frozen base, feature cache and prompt file around a head."""
+"""SSPrompt as a segmentor: frozen base, feature cache and prompt file around `SEEMPromptHead`."""
+
 import os
 from collections.abc import Mapping, Sequence
 
@@ -148,8 +149,8 @@ class SSPromptSegmentor(EncoderDecoder):
             found = {m.num_heads for m in layers if hasattr(m, 'num_heads')}
             if given is not None and found - {given}:
                 raise UserError(
-                    f'{source}: expected {part}.num_heads {given}, with which it was trained, found '
-                    f'{sorted(found)} in the config. Set model.decode_head.{part}.num_heads.'
+                    f'{source}: expected {part}.num_heads {given}, with which it was trained, '
+                    f'found {sorted(found)} in the config. Correct decode_head.{part}.num_heads.'
                 )
 
     @torch.no_grad()
@@ -187,8 +188,8 @@ class SSPromptSegmentor(EncoderDecoder):
         theirs = tuple(metainfo.get('classes') or ())
         if not theirs or theirs == self.classes:
             return
-        pairs = zip(theirs, self.classes)
-        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(theirs), self.num_classes))
+        shared = min(len(theirs), self.num_classes)
+        at = next((i for i in range(shared) if theirs[i] != self.classes[i]), shared)
         raise UserError(
             f"model.classes differ from the dataset's: class {at} is "
             f'{_item(self.classes, at)} in the model and {_item(theirs, at)} in the dataset '

@@ -6,6 +6,7 @@ members; none needs a branch in a forward pass.
 
 Notation: N prompts, D channels, R = N * copies rows that are learned.
 """
+
 import math
 
 import torch

@@ -1,4 +1,5 @@
 """Class embeddings for the semantic prompt, made by a text encoder that leaves memory at once."""
+
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -48,9 +49,7 @@ def encode_names(
     return TextBank.cached(names, templates, fingerprint(weights), encode)
 
 
-def make_text_bank(
-    names: Names, base: str, templates: Sequence[str] | None = None
-) -> TextBank:
+def make_text_bank(names: Names, base: str, templates: Sequence[str] | None = None) -> TextBank:
     """Bank of `names` from a base file, given as a path or as ``mmprompt://NAME``."""
     tensors, metadata = read_base(resolve_weights(base))
     return encode_names(names, tensors, metadata['config'], templates)

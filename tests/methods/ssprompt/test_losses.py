@@ -1,4 +1,5 @@
 """The two readings of "cross-entropy" on semantic scores."""
+
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """The blended rows of Eq. 4 and Eq. 6, in every parametrisation that a config can name."""
+
 import pytest
 import torch
 
@@ -138,7 +139,9 @@ def test_spatial_sources(source, decoder):
 
 def test_grid_blend_commutes_with_the_frozen_map(decoder):
     """Blending before the affine map is Eq. 4 after it, on every level."""
-    prompt = SpaPrompt(ROWS, DIM, source='grid', init='normal', weight=dict(type='fixed', value=0.3))
+    prompt = SpaPrompt(
+        ROWS, DIM, source='grid', init='normal', weight=dict(type='fixed', value=0.3)
+    )
     prompt.fill(prompt.source.default(decoder, ROWS))
     pack = lambda rows: prompt.source.pack(rows, decoder)['tokens']  # noqa: E731
     learned, default = pack(prompt.embedding), pack(prompt.default)
