@@ -107,6 +107,15 @@ def test_shapes(model, semantic, x):
     assert out.aux[0].pred_masks.shape == (2, 11, 16, 24)
 
 
+def test_queries_start_apart(semantic, x):
+    torch.manual_seed(0)
+    config = toy_config()
+    config['decoder']['num_layers'] = 9
+    model = SEEM(**config).double().eval()
+    spread = model(x, semantic).queries.std(1).mean()  # 1 for independent ones
+    assert spread > 0.6
+
+
 def test_default_rows_given_explicitly_change_nothing(model, semantic, x):
     features = model.encode_image(x)
     decoder = model.decoder

@@ -27,6 +27,7 @@ from mmprompt.registry import MODELS
 
 SPATIAL_KEYS = ('content', 'position', 'tokens')
 MAX_POINTS = 512
+INITIAL_BRANCH = 0.3  # gain of the residual branches before training
 
 
 @dataclass
@@ -85,6 +86,11 @@ class DecoderLayer(nn.Module):
         for weight in self.parameters():
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
+        # All queries read nearly the same average at first. At full strength that common part
+        # outgrows what tells them apart, and training from scratch can end with equal queries.
+        with torch.no_grad():
+            for part in (self.cross_attn.out_proj, self.self_attn.out_proj, self.ffn.linear2):
+                part.weight.mul_(INITIAL_BRANCH)
 
     def forward(
         self,
