@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ class FrozenBaseHook(Hook):
     """Load the frozen base before anything runs, and complete checkpoints that lack it.
 
     ``before_run`` calls ``model.load_base()`` if the model has one: `Runner.test` never initialises
-    weights, and building a model reads no file. On loading a checkpoint the frozen keys that
+    weights, and building a model reads no file. ``model.check_dataset(metainfo)``, if there is one,
+    is called before training, validation and testing. On loading a checkpoint the frozen keys that
     `PromptCheckpointHook` left out are filled in from the model, so that none is reported missing.
 
     Raises:
-        UserError: when a checkpoint was trained on another base.
+        UserError: when a checkpoint was trained on another base, or whatever the model raises.
     """
 
     # Before EMAHook, which copies the model in before_run.
@@ -37,6 +39,20 @@ class FrozenBaseHook(Hook):
         model = bare_model(runner)
         if hasattr(model, 'load_base'):
             model.load_base()
+
+    def before_train(self, runner: Any) -> None:
+        self._check_dataset(runner, runner.train_dataloader)
+
+    def before_val(self, runner: Any) -> None:
+        self._check_dataset(runner, runner.val_dataloader)
+
+    def before_test(self, runner: Any) -> None:
+        self._check_dataset(runner, runner.test_dataloader)
+
+    def _check_dataset(self, runner: Any, loader: Any) -> None:
+        model = bare_model(runner)
+        if hasattr(model, 'check_dataset'):
+            model.check_dataset(getattr(loader.dataset, 'metainfo', {}))
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         model = bare_model(runner)
@@ -130,7 +146,7 @@ def recipe_of(runner: Any) -> dict:
     loader = cfg.get('train_dataloader') or {}
     dataset = loader.get('dataset') or {}
     recipe = {
-        'config': runner.experiment_name.rsplit('_', 2)[0],
+        'config': Path(cfg.filename).stem if cfg.filename else None,
         'iterations': runner.iter,
         'batch_size': loader.get('batch_size'),
         'optimizer': _plain(optim.get('optimizer')),

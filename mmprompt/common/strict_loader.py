@@ -34,12 +34,12 @@ def install_strict_loader() -> None:
     Local files and http(s) are read strictly; named model zoos are resolved to their address first;
     private storages (``s3://``, ``petrel://``, ``pavi://``) are refused. Idempotent.
     """
-    CheckpointLoader.register_scheme('', _load_local, force=True)
-    CheckpointLoader.register_scheme(['http://', 'https://'], _load_http, force=True)
+    CheckpointLoader.register_scheme('', load_from_local_strictly, force=True)
+    CheckpointLoader.register_scheme(['http://', 'https://'], load_from_http_strictly, force=True)
     zoo = ['torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://']
-    CheckpointLoader.register_scheme(zoo, _load_zoo, force=True)
+    CheckpointLoader.register_scheme(zoo, load_from_zoo_strictly, force=True)
     private = ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://']
-    CheckpointLoader.register_scheme(private, _refuse, force=True)
+    CheckpointLoader.register_scheme(private, load_from_nowhere, force=True)
 
 
 def load_strict(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
@@ -252,11 +252,11 @@ def _encode(text: str, encoding: str = 'latin1') -> bytes:
     return text.encode('latin1')
 
 
-def _load_local(filename: str, map_location: Any = None) -> dict:
+def load_from_local_strictly(filename: str, map_location: Any = None) -> dict:
     return load_strict(filename, map_location or 'cpu')
 
 
-def _load_http(filename: str, map_location: Any = None) -> dict:
+def load_from_http_strictly(filename: str, map_location: Any = None) -> dict:
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / filename.split('?')[0].rsplit('/', 1)[-1]
     if not path.is_file():
@@ -271,7 +271,7 @@ def _load_http(filename: str, map_location: Any = None) -> dict:
     return load_strict(path, map_location or 'cpu')
 
 
-def _load_zoo(filename: str, map_location: Any = None) -> dict:
+def load_from_zoo_strictly(filename: str, map_location: Any = None) -> dict:
     from mmengine.runner import checkpoint as zoo
 
     scheme, name = filename.split('://', 1)
@@ -288,11 +288,12 @@ def _load_zoo(filename: str, map_location: Any = None) -> dict:
         )
     address = table[name]
     remote = address.startswith(('http://', 'https://'))
-    loaded = (_load_http if remote else _load_local)(address, map_location)
+    load = load_from_http_strictly if remote else load_from_local_strictly
+    loaded = load(address, map_location)
     return zoo._process_mmcls_checkpoint(loaded) if scheme == 'mmcls' else loaded
 
 
-def _refuse(filename: str, map_location: Any = None) -> dict:
+def load_from_nowhere(filename: str, map_location: Any = None) -> dict:
     raise UserError(
         f'{filename}: expected a local file or an http address, found a private storage, which '
         f'mmengine would unpickle unchecked. Download the file and give its path.'
