@@ -57,8 +57,9 @@ answer = dict(version=torchvision.__version__)
 import numpy, scipy.optimize, matplotlib, pycocotools.mask
 answer = dict(version=numpy.__version__)
 """,
-    'opencv': 'import cv2; answer = dict(version=cv2.__version__)',
-    'ftfy and regex': 'import ftfy, regex; answer = dict(version="present")',
+    'opencv-python-headless': 'import cv2; answer = dict(version=cv2.__version__)',
+    'ftfy': 'import ftfy; answer = dict(version=ftfy.__version__)',
+    'regex': 'import regex; answer = dict(version=regex.__version__)',
     'safetensors': 'import safetensors; answer = dict(version=safetensors.__version__)',
     'mmengine': 'import mmengine; answer = dict(version=mmengine.__version__)',
     'mmcv': 'import mmcv; answer = dict(version=mmcv.__version__)',
@@ -176,21 +177,24 @@ class Cures:
         everything = ' '.join(name for names in self.installed.values() for name in names)
         return [pip(f'uninstall -y {everything}'), *self.install_family()]
 
-    def plain_mmcv(self) -> list[str]:
-        """An mmcv without compiled operators, which fits any torch."""
+    def fitting_mmcv(self) -> list[str]:
+        """An mmcv without compiled operators, or compiled here: the official mmseg imports them."""
         names = [name for family in self.installed.values() for name in family if 'mmcv' in name]
         remove = [pip(f'uninstall -y {" ".join(names)}')] if names else []
-        return [*remove, pip(f'install --no-cache-dir {FAMILIES[self.family]["mmcv"]}')]
+        spec = FAMILIES[self.family]['mmcv']
+        if self.family == 'onedl':
+            return [*remove, pip(f'install --no-cache-dir {spec}')]
+        build = pip(f'install --no-cache-dir --no-build-isolation {spec}')
+        return [*remove, pip("install 'setuptools<81' wheel"), f'MMCV_WITH_OPS=1 {build}']
 
     def matching_torchvision(self) -> list[str]:
         """The torchvision of this torch: 0.(N + 15).P goes with 2.N.P."""
         torch = re.match(r'2\.(\d+)\.(\d+)(?:\+(\w+))?', version_of('torch'))
         if not torch:
             return [pip('install torch==2.12.1 torchvision==0.27.1')]
-        spec = f'install --no-deps torchvision==0.{int(torch[1]) + 15}.{torch[2]}'
-        if torch[3]:
-            spec += f'+{torch[3]} --index-url https://download.pytorch.org/whl/{torch[3]}'
-        return [pip(spec)]
+        index = f'+{torch[3]} --index-url https://download.pytorch.org/whl/{torch[3]}'
+        spec = f'torchvision==0.{int(torch[1]) + 15}.{torch[2]}' + (index if torch[3] else '')
+        return [pip(f'install --no-deps {spec}')]
 
     def matching_numpy(self) -> list[str]:
         """A NumPy of the generation that torch and the family were built for."""
@@ -210,9 +214,14 @@ RULES = (
         r'(?s)(?=.*(mmcv\W_ext|importing _ext))(?=.*(undefined symbol|symbol not found|crashed|'
         r'DLL load failed|lib(torch|c10|cu[a-z]+)[\w.-]*\.(so|dylib)))',
         'mmcv._ext was built against another torch',
-        Cures.plain_mmcv,
+        Cures.fitting_mmcv,
     ),
     (r"No module named 'mmprompt'", 'not installed', Cures.mmprompt_itself),
+    (
+        r"No module named 'mmcv\._ext'",
+        'this library itself imports compiled operators',
+        Cures.fitting_mmcv,
+    ),
     (r"No module named '(mmengine|mmcv|mmseg|mmdet)\b", 'missing', Cures.install_family),
     (r'is used but incompatible', 'versions that do not fit', Cures.install_family),
     (
@@ -221,11 +230,6 @@ RULES = (
         lambda _: [pip("install 'setuptools<81'")],
     ),
     (r"No module named 'torch(vision)?'", 'missing', Cures.matching_torchvision),
-    (
-        r"No module named '(ftfy|regex)'",
-        'missing, and mmseg imports it undeclared',
-        lambda _: [pip('install ftfy regex')],
-    ),
     (
         r"No module named 'panopticapi'",
         "absent: fine, only mmdet's own panoptic metric asks for it",
@@ -244,11 +248,10 @@ RULES = (
         Cures.matching_torchvision,
     ),
     (
-        r'lib(GL|gthread|SM|Xext|Xrender)\b.*\.so',
-        'OpenCV wants libraries of a graphical desktop',
+        r"lib(GL|gthread|SM|Xext|Xrender)\b.*\.so|No module named 'cv2'",
+        'OpenCV is missing, or wants libraries of a graphical desktop',
         lambda _: [pip('install --force-reinstall --no-deps opencv-python-headless')],
     ),
-    (r"No module named 'cv2'", 'missing', lambda _: [pip('install opencv-python-headless')]),
 )
 
 
@@ -268,23 +271,19 @@ class Doctor:
         self.which_family()
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             probes = dict(zip(PROBES, pool.map(run_probe, PROBES.values())))
+        closer = {'torch': self.torch, 'mmcv._ext': self.compiled, 'setuptools': self.setuptools}
         causes: dict[str, str] = {}
         for name, probe in probes.items():
-            special = {
-                'torch': self.torch,
-                'setuptools': self.setuptools,
-                'mmcv._ext': self.compiled,
-            }.get(name)
-            if probe.answer is None and probe.error in causes:
+            if probe.answer is not None and name in closer:
+                closer[name](probe.answer)
+            elif probe.answer is not None:
+                self.add(name, 'ok', probe.answer['version'])
+            elif probe.error in causes:
                 status = MILD.get(name, 'fail')
                 self.add(name, status, f'for the same reason as {causes[probe.error]}')
-            elif probe.answer is None:
+            else:
                 causes[probe.error] = name
                 self.explain(name, probe)
-            elif special:
-                special(probe.answer)
-            else:
-                self.add(name, 'ok', str(probe.answer['version']))
         return self.findings
 
     def python(self) -> None:
@@ -311,16 +310,17 @@ class Doctor:
         if re.match(r'(0|1|2\.0)\.', version):
             mend = [pip('install torch==2.12.1 torchvision==0.27.1')]
             self.add('torch', 'fail', f'{version}, and mmprompt needs 2.1 or later', mend)
+        elif self.cures.family == 'official' and re.match(r'2\.([6-9]|\d\d)\.', version):
+            mend = [pip('install torch==2.1.2 torchvision==0.16.2')]
+            found = f'{version}, with which mmengine 0.10.7 cannot read most checkpoints'
+            self.add('torch', 'warn', found, mend)
         else:
             self.add('torch', 'ok', version)
         if answer['cuda']:
             self.add('cuda', 'ok', f'{answer["device"]}, torch built for CUDA {build}')
         elif build and shutil.which('nvidia-smi'):
-            found = f'a driver is there, but this torch, built for CUDA {build}, cannot use it'
-            mend = [
-                'nvidia-smi',
-                pip('install torch --index-url https://download.pytorch.org/whl/cu126'),
-            ]
+            found = f'a driver is there, but it is too old for this torch (built for CUDA {build})'
+            mend = ['nvidia-smi  # then update it, or take a torch built for the CUDA it prints']
             self.add('cuda', 'warn', found, mend)
         else:
             self.add('cuda', 'note', 'no GPU to be seen: everything runs on the CPU')
@@ -337,12 +337,11 @@ class Doctor:
         if answer['version']:
             self.add('mmcv._ext', 'ok', 'loads')
         elif answer['files']:
-            found = (
-                f'built for another Python ({", ".join(answer["files"])}), so it counts as absent'
-            )
-            self.add('mmcv._ext', 'warn', found, self.cures.plain_mmcv())
+            found = f'as good as absent: built for another Python ({", ".join(answer["files"])})'
+            self.add('mmcv._ext', 'warn', found, self.cures.fitting_mmcv())
         else:
-            found = 'absent: fine, mmprompt needs no compiled operator (mmdet.models does)'
+            needs = 'mmdet.models' if self.cures.family == 'onedl' else 'the official mmseg'
+            found = f'absent: fine, mmprompt needs no compiled operator ({needs} does)'
             self.add('mmcv._ext', 'note', found)
 
     def explain(self, name: str, probe: Probe) -> None:
@@ -354,15 +353,13 @@ class Doctor:
                 self.add(name, status, f'{meaning}: {probe.error}', cure(self.cures))
                 return
         missing = re.search(r"No module named '(\w+)", text)
-        package = missing[1] if missing else name.replace(' and ', ' ')
-        family = FAMILIES[self.cures.family]
-        package = family['mmcv'] if package.startswith('mmcv') else family.get(package, package)
-        if package == 'mmprompt':
+        package = missing[1] if missing else name
+        how = 'install' if missing else 'install --force-reinstall --no-deps'
+        mend = [pip(f'{how} {FAMILIES[self.cures.family].get(package, package)}')]
+        if package == 'mmprompt':  # an error of its own: only the traceback says more
             mend = [f"{shlex.quote(sys.executable)} -c 'import mmprompt'"]
-        else:
-            mend = [
-                pip(('install ' if missing else 'install --force-reinstall --no-deps ') + package)
-            ]
+        elif package == 'mmcv._ext':
+            mend = self.cures.fitting_mmcv()
         self.add(name, status, probe.error, mend)
 
 
@@ -371,8 +368,8 @@ def report(findings: list[Finding]) -> str:
     lines = [f'mmprompt doctor on {sys.executable}', '']
     for finding in findings:
         mark = 'FAIL' if finding.status == 'fail' else finding.status
-        lines.append(f'{mark:<5} {finding.check:<15} {finding.found}')
-        lines += [f'{"":<21} mend: {command}' for command in finding.mend]
+        lines.append(f'{mark:<5} {finding.check:<23} {finding.found}')
+        lines += [f'{"":<29} mend: {command}' for command in finding.mend]
     broken = [finding.check for finding in findings if finding.status == 'fail']
     verdict = f'cannot work here yet: {", ".join(broken)}' if broken else 'can work here'
     return '\n'.join([*lines, '', f'mmprompt {verdict}'])

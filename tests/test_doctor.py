@@ -35,8 +35,8 @@ ops = N(nms=lambda *args: None)
     'pycocotools/__init__.py': '',
     'pycocotools/mask.py': '',
     'cv2.py': "__version__ = '4.12.0'",
-    'ftfy.py': '',
-    'regex.py': '',
+    'ftfy.py': "__version__ = '6.3.1'",
+    'regex.py': "__version__ = '2026.11.15'",
     'safetensors.py': "__version__ = '0.8.0'",
     'mmengine.py': "__version__ = '0.10.12'",
     'mmcv/__init__.py': "__version__ = '2.3.6'",
@@ -188,7 +188,21 @@ def test_official_family_keeps_to_itself(examine):
     status, found = examine({'mmcv/_ext.py': UNDEFINED}, OFFICIAL)
     assert status == 1
     assert found['family']['found'].startswith('official')
+    assert found['mmcv._ext']['mend'][-1].startswith('MMCV_WITH_OPS=1 ')
     assert not any('onedl' in mends(finding) for finding in found.values())
+
+
+def test_official_mmseg_needs_compiled_operators_itself(examine):
+    status, found = examine({'mmseg/models.py': 'import mmcv._ext'}, OFFICIAL)
+    assert status == 1
+    assert 'imports compiled operators' in found['mmseg']['found']
+    assert found['mmseg']['mend'][-1].startswith('MMCV_WITH_OPS=1 ')
+
+
+def test_official_family_beside_a_new_torch(examine):
+    status, found = examine(distributions=OFFICIAL)  # the fake torch is 2.12.1
+    assert status == 0
+    assert found['torch']['status'] == 'warn' and 'torch==2.1.2' in mends(found['torch'])
 
 
 def test_official_family_without_pkg_resources(examine):
@@ -219,7 +233,7 @@ BROKEN = [
         1,
     ),
     (
-        'opencv',
+        'opencv-python-headless',
         'cv2.py',
         "raise ImportError('libGL.so.1: cannot open shared object file: No such file')",
         'opencv-python-headless',
@@ -247,7 +261,7 @@ BROKEN = [
         'onedl-mmcv==2.3.6',
         1,
     ),
-    ('ftfy and regex', 'regex.py', None, 'install ftfy regex', 1),
+    ('regex', 'regex.py', None, 'install regex', 1),
     ('safetensors', 'safetensors.py', None, 'install safetensors', 1),
     ('mmprompt', 'mmprompt.py', "raise ImportError('of its own')", "-c 'import mmprompt'", 1),
 ]
