@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mmprompt.common.errors import UserError
 
@@ -52,11 +54,8 @@ def load_strict(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'{path}: expected a checkpoint, found no such file. Correct the path.')
-    if path.suffix == '.safetensors':
-        raise UserError(
-            f'{path}: expected a training checkpoint (.pth), found a safetensors file. Give the '
-            f'iter_*.pth of the work directory.'
-        )
+    if path.suffix == '.safetensors':  # e.g. as `checkpoint` of a backbone's `init_cfg`
+        return _load_safetensors(path)
     with open(path, 'rb') as stream:
         starts_as_zip = stream.read(4) == b'PK\x03\x04'
     if starts_as_zip and not zipfile.is_zipfile(path):
@@ -85,6 +84,16 @@ def load_strict(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
         raise UserError(
             f'{path}: expected log histories and arrays as mmprompt writes them, found '
             f'{_first_line(error)} Give another checkpoint.'
+        ) from error
+
+
+def _load_safetensors(path: Path) -> dict:
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise UserError(
+            f'{path}: expected a safetensors file, found a damaged one: {error}. Copy or write it '
+            f'again.'
         ) from error
 
 
