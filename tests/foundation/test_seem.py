@@ -110,10 +110,10 @@ def test_shapes(model, semantic, x):
 def test_queries_start_apart(semantic, x):
     torch.manual_seed(0)
     config = toy_config()
-    config['decoder']['num_layers'] = 9
+    config['decoder']['num_layers'] = 6
     model = SEEM(**config).double().eval()
     spread = model(x, semantic).queries.std(1).mean()  # 1 for independent ones
-    assert spread > 0.6
+    assert spread > 0.4  # at full strength: 0.05
 
 
 def test_default_rows_given_explicitly_change_nothing(model, semantic, x):
