@@ -16,17 +16,18 @@ model = dict(
     # All mask losses on the cells of the stride-4 maps: at this crop a third of the cost of points.
     criterion=dict(
         grid='native',
-        matcher=dict(grid=(16, 32)),
+        matcher=dict(grid=(24, 48)),
+        num_aux=4,
         dense_weight=2.0,
         dense_loss='nll',
     ),
     test_cfg=dict(panoptic=True, instances=True, score_threshold=0.4, overlap_threshold=0.6),
 )
 
-max_iters = 9000
+max_iters = 8000
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99)),
+    optimizer=dict(type='AdamW', lr=8e-4, weight_decay=0.05, betas=(0.9, 0.99)),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )

@@ -27,7 +27,7 @@ model = dict(
     ),
     frozen=('backbone',),
     feature_cache=dict(root=None, memory_gb=6.0),
-    criterion=dict(grid='native', dense_weight=2.0, dense_loss='nll'),
+    criterion=dict(grid='native', matcher=dict(grid=(24, 32)), dense_weight=2.0, dense_loss='nll'),
 )
 
 max_iters = 2000

@@ -3,7 +3,7 @@
 dataset_type = 'mmseg.CityscapesDataset'
 data_root = 'data/streets/clear'
 thing_classes = (11, 12, 13, 14, 15, 16, 17, 18)
-crop_size = (128, 256)
+crop_size = (192, 384)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -12,7 +12,7 @@ train_pipeline = [
     dict(
         type='RandomResize',
         scale=(512, 256),
-        ratio_range=(0.5, 1.5),
+        ratio_range=(0.75, 1.25),
         keep_ratio=True,
         resize_type='mmseg.Resize',
     ),
@@ -28,7 +28,7 @@ test_pipeline = [
     dict(type='PackPanopticInputs', thing_classes=thing_classes),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -1,0 +1,10 @@
+# SSPrompt (spatial and semantic, Eq. 8) from 4 images per class of CamVid's dusk clip.
+#   python tools/train.py configs/ssprompt/r50_camvid-dusk_4shot.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-r50.py',
+    '../_base_/datasets/camvid-dusk.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(classes={{_base_.class_names}}, expected_parameters=14_319)
+train_dataloader = dict(dataset=dict(k=4))
