@@ -139,7 +139,7 @@ class SSPromptSegmentor(EncoderDecoder):
         except UserError as error:
             if self.base_address is None:
                 raise
-            raise UserError(f'{error} This base is published at {self.base_address}.') from error
+            raise UserError(f'{error} This base comes from {self.base_address}.') from error
 
     def _check_heads(self, config: Mapping, source: str) -> None:
         """The number of attention heads leaves no trace in shapes; a wrong one is a silent bug."""
