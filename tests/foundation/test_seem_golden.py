@@ -129,6 +129,18 @@ def test_decoder_strokes_and_memory(decoder, features, semantic):
     check(answer.answer, expected['round2_prev_mask'])
 
 
+def test_object_queries_that_see_strokes(decoder, features, semantic, monkeypatch):
+    """The public demo's decoder; of it only moments were kept."""
+    monkeypatch.setattr(decoder, 'object_tokens', True)
+    strokes = [torch.from_numpy(np.stack([rule.strokes(i, s) for i in range(2)])) for s in (0, 1)]
+    out = decoder(features, semantic, strokes=Strokes(*strokes))
+    found = [
+        f(v).item() for v in (out.pred_logits, out.pred_masks) for f in (torch.mean, torch.std)
+    ]
+    expected = [0.5122771828570861, 4.288038036136044, -0.016633385533895942, 11.439518361107648]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_text_encoder():
     encoder = built(SEEMTextEncoder, 'text_encoder.')
     expected = golden('text_encoder')
