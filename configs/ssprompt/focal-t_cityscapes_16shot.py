@@ -1,0 +1,10 @@
+# SSPrompt on the public SEEM (Focal-T), Cityscapes, 16 images per class, the paper's recipe. Put
+# https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focalt_v0.pt into weights/.
+#   python tools/train.py configs/ssprompt/focal-t_cityscapes_16shot.py
+_base_ = [
+    '../_base_/models/ssprompt_focal-t.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/ssprompt_published.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(classes={{_base_.class_names}}, expected_parameters=61_047)

@@ -1,0 +1,13 @@
+# SSPrompt with the spatial prompt read as a grid of points (reading E) in fog.
+#   python tools/train.py configs/ssprompt/nano_streets-fog_16shot_grid.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-nano.py',
+    '../_base_/datasets/streets-fog.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    classes={{_base_.class_names}},
+    expected_parameters=9_639,
+    decode_head=dict(decoder=dict(object_tokens=True), spatial_prompt=dict(source='grid')),
+)

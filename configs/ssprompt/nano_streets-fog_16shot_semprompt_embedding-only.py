@@ -1,0 +1,16 @@
+# SemPrompt without learned weights (averaged half and half, Table 5) in fog.
+#   python tools/train.py configs/ssprompt/nano_streets-fog_16shot_semprompt_embedding-only.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-nano.py',
+    '../_base_/datasets/streets-fog.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    classes={{_base_.class_names}},
+    expected_parameters=1_520,
+    decode_head=dict(
+        spatial_prompt=dict(_delete_=True, type='DefaultPrompt'),
+        semantic_prompt=dict(weight='fixed'),
+    ),
+)

@@ -1,0 +1,16 @@
+# SpaPrompt without learned weights (averaged half and half, Table 5) in fog.
+#   python tools/train.py configs/ssprompt/nano_streets-fog_16shot_spaprompt_embedding-only.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-nano.py',
+    '../_base_/datasets/streets-fog.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    classes={{_base_.class_names}},
+    expected_parameters=8_000,
+    decode_head=dict(
+        spatial_prompt=dict(weight='fixed'),
+        semantic_prompt=dict(_delete_=True, type='DefaultPrompt'),
+    ),
+)

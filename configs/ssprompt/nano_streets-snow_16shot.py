@@ -1,0 +1,9 @@
+# SSPrompt (spatial and semantic, Eq. 8) from 16 images per class in snow.
+#   python tools/train.py configs/ssprompt/nano_streets-snow_16shot.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-nano.py',
+    '../_base_/datasets/streets-snow.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(classes={{_base_.class_names}}, expected_parameters=9_639)
