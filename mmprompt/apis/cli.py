@@ -148,7 +148,10 @@ def translate(error: BaseException, cfg: Config | None = None) -> UserError | No
     text = str(error)
     if isinstance(error, UserError):
         inner = _WORKER_ERROR.search(text)
-        return UserError(inner.group(1).strip()) if inner else error
+        text = inner.group(1).strip() if inner else text
+        if cfg is not None and cfg.filename:  # the command that mends it, ready to be pasted
+            text = text.replace('.py CONFIG ', f'.py {cfg.filename} ')
+        return UserError(text)
     tree: Any = cfg._cfg_dict if cfg is not None else {}
     if isinstance(error, TypeError) and (match := _UNKNOWN.search(text)):
         return _unknown_argument(match.group(1), match.group(2), tree)

@@ -1,5 +1,6 @@
 """Datasets and transforms that MMSegmentation lacks."""
 from mmprompt.datasets.camvid import CamVidDataset
+from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.guarded import GuardedDataset
 from mmprompt.datasets.samplers import ResumableSampler
 from mmprompt.datasets.transforms import (
@@ -10,6 +11,7 @@ from mmprompt.datasets.transforms import (
 
 __all__ = [
     'CamVidDataset',
+    'FewShotDataset',
     'GuardedDataset',
     'LoadCityscapesPanoptic',
     'PackPanopticInputs',
