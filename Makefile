@@ -56,7 +56,7 @@ test: $(TESTS_DONE)
 	@echo '== make test: lint, format and tests passed'
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info mmprompt/.mim
+	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV_DONE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

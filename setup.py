@@ -1,6 +1,5 @@
 """Packaging of mmprompt. No requirement names an OpenMMLab distribution; only extras do."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-#: What OpenMMLab's tools look for in `<package>/.mim`: `_base_ = 'mmprompt::…'` finds it there.
+#: Goes to `mmprompt/.mim` in a wheel, the place where OpenMMLab packages keep such things.
 SHIPPED = ('configs', 'tools', 'model-index.yml')
 
 
@@ -27,33 +26,20 @@ def requirements(name: str) -> list:
 
 
 class BuildPy(build_py):
-    """Puts configs and command lines into `mmprompt/.mim`: copies in a wheel, links if editable."""
+    """Copies configs and command lines into the wheel; an editable install finds them beside it."""
 
     def run(self):
         super().run()
         if getattr(self, 'editable_mode', False):
-            self._link(ROOT / 'mmprompt/.mim')
-        else:
-            self._copy(Path(self.build_lib) / 'mmprompt/.mim')
-
-    def _link(self, target: Path) -> None:
-        target.mkdir(exist_ok=True)
-        for name in SHIPPED:
-            link = target / name
-            if link.is_symlink():
-                link.unlink()
-            if (ROOT / name).exists():
-                link.symlink_to(os.path.join('..', '..', name))
-
-    def _copy(self, target: Path) -> None:
+            return
+        target = Path(self.build_lib) / 'mmprompt/.mim'
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for name in SHIPPED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(
-                    source, target / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc')
-                )
+                junk = shutil.ignore_patterns('__pycache__', '*.pyc')
+                shutil.copytree(source, target / name, ignore=junk)
             elif source.exists():
                 shutil.copy2(source, target / name)
 
