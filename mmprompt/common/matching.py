@@ -67,7 +67,7 @@ def grid_points(height: int, width: int, device=None) -> Tensor:
 
 def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of (N, K, h, w) maps at (N, P, 2) points -> (N, K, P), differentiable."""
-    grid = points[:, :, None] * 2 - 1  # (N, P, 1, 2)
+    grid = points[:, :, None].to(maps.dtype) * 2 - 1  # (N, P, 1, 2)
     return F.grid_sample(maps, grid, align_corners=False)[..., 0]
 
 
