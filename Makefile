@@ -63,7 +63,7 @@ $(VENV_DONE):
 	  echo 'error: mmprompt needs Python 3.10 or later, and $(PYTHON) is' \
 	    "$$($(PYTHON) --version 2>&1)." 'Name a newer one: make PYTHON=python3.12' >&2; exit 2; }
 	@echo '== [1/4] virtual environment $(VENV)'
-	$(PYTHON) -m venv --clear $(VENV) || { \
+	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo 'error: $(PYTHON) has no working venv module. On Debian and Ubuntu:' \
 	    'sudo apt install python3-venv' >&2; exit 2; }
 	$(PIP) install -q -c $(PINS) pip setuptools wheel

@@ -61,6 +61,8 @@ def violations(source: str, path: Path) -> list[str]:
     """Return what is wrong with the imports of one file; `path` is relative to the repository."""
     names = imported(source, path)
     wrong = [f'{name}: needs compiled ops' for name in names for c in COMPILED if under(name, c)]
+    if path.parts[0] == 'tests':  # a test may ask whether the operators are there
+        wrong = [line for line in wrong if not line.startswith('mmcv._ext')]
     if path.name == 'mmprompt_doctor.py':
         return wrong + [n for n in names if n.split('.')[0] not in sys.stdlib_module_names]
     if path.parts[0] != 'mmprompt':
