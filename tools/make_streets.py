@@ -1,4 +1,5 @@
 """Generate the procedural Streets dataset: see `python tools/make_streets.py --help`."""
+
 import sys
 
 from mmprompt.datasets.streets.command import main

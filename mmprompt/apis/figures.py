@@ -1,4 +1,5 @@
 """Pictures of results: scenes beside their segmentations, and what each prompt has learned."""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """From an image on disk, or an RGB array, to masks: what a notebook imports."""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Inferencer:
         UserError: if the config, the base weights or the prompt file cannot be used.
 
     Example:
-        >>> segment = Inferencer('configs/ssprompt/nano_streets-fog_16shot.py', 'prompt.safetensors')
+        >>> config = 'configs/ssprompt/nano_streets-fog_16shot.py'
+        >>> segment = Inferencer(config, 'prompt.safetensors')
         >>> label_map = segment('street.png').pred_sem_seg.data[0]  # (H, W), class indices
     """
 

@@ -40,6 +40,8 @@ def prepare(cfg: Config) -> Config:
     cfg.custom_hooks = hooks + [dict(type=f'mmprompt.{h}') for h in HOOKS if h not in present]
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
+        if loader and not loader.get('num_workers'):
+            loader.pop('persistent_workers', None)  # torch refuses it without workers
         if loader and isinstance(loader.get('dataset'), dict):
             if _plain_name(loader.dataset) not in GUARDED:
                 loader.dataset = dict(type='mmprompt.GuardedDataset', dataset=loader.dataset)

@@ -1,0 +1,8 @@
+"""Run a table of results: see `python tools/reproduce.py --help`."""
+
+import sys
+
+from mmprompt.apis.tables import main
+
+if __name__ == '__main__':
+    sys.exit(main())
