@@ -1,5 +1,8 @@
 # Pre-trains SEEM-nano, text encoder included, on clear street scenes; CPU, one process:
 #   python tools/train.py configs/seem/seem-nano_streets-clear.py
+# To measure a base file (or a checkpoint, named after the config):
+#   python tools/test.py configs/seem/seem-nano_streets-clear.py \
+#       --cfg-options model.base=mmprompt://seem-nano_streets
 # The weights end up in work_dirs/seem-nano_streets-clear/seem-nano_streets.safetensors.
 _base_ = [
     '../_base_/models/seem-nano.py',
@@ -21,6 +24,7 @@ model = dict(
         dense_weight=2.0,
         dense_loss='nll',
     ),
+    base=None,
     test_cfg=dict(panoptic=True, instances=True, score_threshold=0.4, overlap_threshold=0.6),
 )
 
@@ -38,6 +42,11 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1500)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+test_evaluator = [
+    dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
+    dict(type='PanopticQuality', thing_classes={{_base_.thing_classes}}),
+    dict(type='InstanceAP'),
+]
 custom_hooks = [
     dict(
         type='ExportBaseHook',

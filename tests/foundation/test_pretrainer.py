@@ -158,6 +158,21 @@ def test_it_starts_from_a_base_file(tmp_path):
         _model(base=str(path), seem=_wider()).init_weights()
 
 
+def test_testing_loads_what_no_checkpoint_holds(tmp_path):
+    path = write_base(tmp_path / 'base.safetensors', seed=3)
+    model = _model(base=str(path), frozen=('backbone',))
+    assert frozen_roots(model) == []
+    model.load_base()
+    assert frozen_roots(model) == ['seem.backbone']
+    tensors, _ = read_base(path)
+    with torch.no_grad():
+        model.seem.decoder.query_feat.zero_()  # training, or a checkpoint
+    model.load_base()  # a second call must not undo it
+    assert model.seem.decoder.query_feat.abs().sum() == 0
+    name = next(k for k in tensors if k.startswith('backbone.'))
+    assert torch.equal(model.seem.state_dict()[name], tensors[name])
+
+
 def _wider():
     seem = toy_seem()
     seem['decoder']['num_queries'] += 1

@@ -60,7 +60,8 @@ class SEEMPretrainer(BaseModel):
         frozen: names of parts of `SEEM` that keep their weights, e.g. ('backbone',).
         feature_cache: arguments of `FeatureCache` to keep the frozen backbone's maps; only with
             'backbone' in `frozen` and a pipeline that repeats its views (no random crops).
-        base: base file to start from ('mmprompt://NAME' or a path), read by `init_weights`.
+        base: base file to start from ('mmprompt://NAME' or a path); building reads no file,
+            `init_weights` and `load_base` do.
         test_cfg: `panoptic`, `instances` (bool): results to add in prediction; further keys
             `score_threshold`, `overlap_threshold`, `top_k` of `mask_merge`.
         data_preprocessor: defaults to `mmseg.SegDataPreProcessor` with SEEM's mean and std.
@@ -98,6 +99,7 @@ class SEEMPretrainer(BaseModel):
         self._cache_config = feature_cache
         self._cache = None
         self._semantic: Tensor | None = None
+        self._ready = False
         for part in self._frozen_parts():
             part.requires_grad_(False)
 
@@ -107,16 +109,28 @@ class SEEMPretrainer(BaseModel):
         return [names[0] for names in self.synonyms]
 
     def init_weights(self) -> None:
-        """Initialise, load the base file if one is named, and only then freeze.
+        """Initialise everything, then load the base file if one is named, and only then freeze.
 
         Raises:
             UserError: the base file is missing or does not fit.
         """
         super().init_weights()
-        if self.base is not None:
-            self._load_base(self.base)
+        self._load_and_freeze()
+
+    def load_base(self) -> None:
+        """The same for testing, which never initialises weights; `FrozenBaseHook` calls this.
+
+        Frozen parts are in no checkpoint of ours, so they are read from where they came.
+
+        Raises:
+            UserError: the base file is missing or does not fit.
+        """
+        if self._ready:
+            return
         for part in self._frozen_parts():
-            freeze(part)  # earlier, it would keep the initialisation from loading weights
+            if hasattr(part, 'init_weights'):
+                part.init_weights()
+        self._load_and_freeze()
 
     def train(self, mode: bool = True) -> 'SEEMPretrainer':
         """Forget the class embeddings of prediction, which training outdates."""
@@ -216,19 +230,23 @@ class SEEMPretrainer(BaseModel):
                 )
         return [parts[name] for name in self.frozen]
 
-    def _load_base(self, base: str) -> None:
-        path = resolve_weights(base)
-        tensors, _ = read_base(path)
-        own = self.seem.state_dict()
-        wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
-        wrong += [k for k in tensors if k not in own]
-        if wrong:
-            raise UserError(
-                f'{path}: expected the tensors of this SEEM config, found {len(wrong)} that are '
-                f'missing, unknown or of another shape, first {wrong[0]!r}. Use the model config '
-                f'that the file was made with.'
-            )
-        self.seem.load_state_dict(tensors)  # in place: the optimiser holds these parameters
+    def _load_and_freeze(self) -> None:
+        if self.base is not None:
+            path = resolve_weights(self.base)
+            tensors, _ = read_base(path)
+            own = self.seem.state_dict()
+            wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
+            wrong += [k for k in tensors if k not in own]
+            if wrong:
+                raise UserError(
+                    f'{path}: expected the tensors of this SEEM config, found {len(wrong)} that '
+                    f'are missing, unknown or of another shape, first {wrong[0]!r}. Use the model '
+                    f'config that the file was made with.'
+                )
+            self.seem.load_state_dict(tensors)  # in place: the optimiser holds these parameters
+        for part in self._frozen_parts():
+            freeze(part)  # earlier, it would keep the initialisation from loading weights
+        self._ready = True
 
     def _cached_maps(self, inputs: Tensor) -> list[Tensor]:
         if self._cache is None:
