@@ -1,4 +1,5 @@
 """SEEM, written once with its sizes as parameters."""
+
 from mmprompt.foundation.seem.decoder import SEEMDecoder
 from mmprompt.foundation.seem.export import ExportBaseHook
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
