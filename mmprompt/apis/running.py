@@ -1,5 +1,6 @@
 """One run of mmengine's Runner as the command lines want it: guarded, brief, leaving no debris."""
 
+import copy
 import itertools
 import logging
 import os
@@ -31,7 +32,7 @@ def prepare(cfg: Config) -> Config:
     CheckpointHook, and `GuardedDataset` around each dataset. All of it works with models and
     datasets that know nothing of mmprompt.
     """
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
     if checkpoint and _plain_name(checkpoint) == 'CheckpointHook':
         checkpoint.type = 'mmprompt.PromptCheckpointHook'

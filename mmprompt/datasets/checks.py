@@ -76,8 +76,8 @@ def check_files(info: dict) -> None:
             )
 
 
-def explain_failure(info: dict, error: Exception) -> UserError | None:
-    """Say what is wrong with the files of a sample that could not be loaded; None if nothing is."""
+def explain_failure(info: dict) -> UserError | None:
+    """Say what is wrong with the files of a sample that failed; None if nothing is."""
     for key in ('img_path', 'seg_map_path'):
         path = info.get(key)
         if not path or not _is_local(path):
@@ -121,7 +121,7 @@ def check_labels(label: np.ndarray, info: dict, num_classes: int, ignore_index: 
     """
     path = info.get('seg_map_path', info.get('img_path', 'label'))
     if label.ndim == 3 and label.shape[0] != 1:
-        raise _colour(path, label.shape[0])
+        raise _colour(path, min(label.shape))
     outside = ((label < 0) | (label >= num_classes)) & (label != ignore_index)
     if outside.any():
         values, counts = np.unique(label[outside], return_counts=True)

@@ -93,7 +93,7 @@ def load_label(dataset: Any, index: int) -> np.ndarray:
                 results = step(results)
                 break
     except Exception as error:
-        explained = explain_failure(info, error)
+        explained = explain_failure(info)
         if explained is None:
             raise
         raise explained from error
