@@ -248,7 +248,7 @@ def _listed(module: str, name: str) -> Any:
         return _StrangersHistory.method
     if module == 'numpy' and name in ('ndarray', 'dtype'):
         return getattr(np, name)
-    core = getattr(np, '_core', None) or np.core
+    core = np._core if np.__version__ >= '2' else np.core
     if module in [f'{c}.multiarray' for c in _NUMPY_CORES] and name in ('_reconstruct', 'scalar'):
         return getattr(core.multiarray, name)
     return None
