@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 #: Goes to `mmprompt/.mim` in a wheel, the place where OpenMMLab packages keep such things.
-SHIPPED = ('configs', 'tools', 'model-index.yml')
+SHIPPED = ('configs', 'tools')
 
 
 def version() -> str:
@@ -34,14 +34,9 @@ class BuildPy(build_py):
             return
         target = Path(self.build_lib) / 'mmprompt/.mim'
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
         for name in SHIPPED:
-            source = ROOT / name
-            if source.is_dir():
-                junk = shutil.ignore_patterns('__pycache__', '*.pyc')
-                shutil.copytree(source, target / name, ignore=junk)
-            elif source.exists():
-                shutil.copy2(source, target / name)
+            junk = shutil.ignore_patterns('__pycache__', '*.pyc')
+            shutil.copytree(ROOT / name, target / name, ignore=junk)
 
 
 setup(
