@@ -1,0 +1,5 @@
+"""What command lines and notebooks call."""
+
+from mmprompt.apis.inferencer import Inferencer
+
+__all__ = ['Inferencer']

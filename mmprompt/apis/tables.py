@@ -22,16 +22,17 @@ from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
 from mmprompt.registry import MODELS
 
-_DEFAULT = dict(_delete_=True, type='DefaultPrompt')
-_AVERAGED = dict(weight=dict(type='fixed', value=0.5))
+_AVERAGED = dict(weight=dict(_delete_=True, type='fixed', value=0.5))
 # The rows of the paper's Table 5: which prompt learns, and whether its weights do.
+_SPATIAL_OFF = dict(spatial_prompt=dict(_delete_=True, type='DefaultPrompt'))
+_SEMANTIC_OFF = dict(semantic_prompt=dict(_delete_=True, type='DefaultPrompt'))
 METHODS = {
-    'zero-shot': dict(spatial_prompt=_DEFAULT, semantic_prompt=_DEFAULT),
-    'SpaPrompt, embedding only': dict(spatial_prompt=_AVERAGED, semantic_prompt=_DEFAULT),
-    'SpaPrompt': dict(semantic_prompt=_DEFAULT),
-    'SemPrompt, embedding only': dict(semantic_prompt=_AVERAGED, spatial_prompt=_DEFAULT),
-    'SemPrompt': dict(spatial_prompt=_DEFAULT),
-    'SSPrompt': dict(),
+    'zero-shot': dict(**_SPATIAL_OFF, **_SEMANTIC_OFF),
+    'SpaPrompt, embedding only': dict(spatial_prompt=_AVERAGED, **_SEMANTIC_OFF),
+    'SpaPrompt': _SEMANTIC_OFF,
+    'SemPrompt, embedding only': dict(semantic_prompt=_AVERAGED, **_SPATIAL_OFF),
+    'SemPrompt': _SPATIAL_OFF,
+    'SSPrompt': {},
 }
 COLUMNS = ('data', 'method', 'shots', 'seed', 'miou', 'parameters', 'seconds')
 
