@@ -33,6 +33,7 @@ train_dataloader = dict(
         type='FewShotDataset',
         k=16,
         seed=0,
+        allow_missing=True,  # these frames show no fence
         dataset=dict(
             type=dataset_type,
             data_root=data_root,
