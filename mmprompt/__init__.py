@@ -1,8 +1,11 @@
 """Learned prompts for frozen segmentation models, as OpenMMLab components."""
 
+from mmprompt._quiet import quiet
+
 try:
-    from mmprompt import common, datasets, evaluation, foundation, methods
-    from mmprompt.registry import publish
+    with quiet():
+        from mmprompt import common, datasets, evaluation, foundation, methods
+        from mmprompt.registry import publish
 except Exception as error:  # torch, mmcv and numpy fail in many more ways than ImportError
     raise ImportError(
         f'mmprompt cannot be imported here: {type(error).__name__}: {error}\n'

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     'methods': {'foundation', 'evaluation', 'datasets', 'common', 'registry'},
     'apis': {'methods', 'foundation', 'evaluation', 'datasets', 'common', 'registry'},
     'doctor': set(),
-    '__init__': {'common', 'methods', 'foundation', 'evaluation', 'datasets', 'registry'},
+    '_quiet': set(),
+    '__init__': {'_quiet', 'common', 'methods', 'foundation', 'evaluation', 'datasets', 'registry'},
 }
 #: They need compiled operators, which no code of ours may ask for.
 COMPILED = ('mmcv.ops', 'mmcv._ext', 'mmdet.models')
