@@ -1,9 +1,10 @@
 """Child registries of mmprompt and `publish`, which makes every entry findable from any scope.
 
 A child registry alone is not enough: a look-up climbs from a registry to its parents and never to a
-sibling, so a config with default scope ``mmseg`` would not find ``SPMBackbone``. `publish` therefore
-also registers each entry in the mmengine root registry, under its plain name.
+sibling, so a config with default scope ``mmseg`` would not find ``SSPromptSegmentor``. `publish`
+therefore also registers each entry in the mmengine root registry, under its plain name.
 """
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -58,8 +59,8 @@ def publish() -> None:
                 continue
             if owner is not None:
                 raise KeyError(
-                    f"{name!r} of mmprompt cannot be published: the root registry "
-                    f"{child.parent.name!r} already holds {owner.__module__}.{owner.__name__} under "
-                    f"that name. Import only one of the two packages."
+                    f'{name!r} of mmprompt cannot be published: the root registry '
+                    f'{child.parent.name!r} already holds {owner.__module__}.{owner.__name__} '
+                    f'under that name. Import only one of the two packages.'
                 )
             child.parent.register_module(name=name, module=component)
