@@ -87,7 +87,7 @@ $(RUNTIME_DONE): $(CHOICE) $(PINS) requirements/runtime.txt requirements/onedl.t
 	$(PIP) install -c $(LOCK) -r requirements/runtime.txt -r requirements/onedl.txt
 # Both OpenCV builds get pulled and share one folder. The last one wins: the one without libGL.
 	$(PIP) install -q --force-reinstall --no-deps -c $(LOCK) opencv-python-headless
-	$(PIP) install -q --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) install -q --no-deps --no-build-isolation -e .
 	@echo '== [4/4] what the doctor says'
 	$(BIN)/python mmprompt_doctor.py
 	@touch $@
