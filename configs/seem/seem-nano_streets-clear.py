@@ -53,6 +53,7 @@ custom_hooks = [
         out='seem-nano_streets.safetensors',
         interval=500,
         record=dict(config='configs/seem/seem-nano_streets-clear.py'),
+        data_record={{_base_.data_record}},
     ),
 ]
 randomness = dict(seed=0)

@@ -204,6 +204,19 @@ def test_the_exported_file_builds_the_same_model(tmp_path):
     assert torch.equal(found.pred_masks, wanted.pred_masks)
 
 
+def test_the_record_tells_how_the_data_came_to_be(tmp_path):
+    described = tmp_path / 'streets.json'
+    described.write_text('{"generator": "abc"}')
+    model, hook = _model(), ExportBaseHook(data_record=str(described))
+    runner = _runner(model, tmp_path)
+    hook.before_train(runner)
+    hook.after_train(runner)
+    record = read_base(tmp_path / 'base.safetensors')[1]['record']
+    assert record['data'] == {'generator': 'abc'}
+    with pytest.raises(UserError, match='nowhere.json'):
+        ExportBaseHook(data_record='nowhere.json').before_train(runner)
+
+
 def test_weights_that_are_not_finite_never_replace_good_ones(tmp_path):
     model, hook = _model(), ExportBaseHook(out='base.safetensors')
     hook.after_train(_runner(model, tmp_path))

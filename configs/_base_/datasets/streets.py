@@ -2,6 +2,7 @@
 #   python tools/make_streets.py --out data/streets/clear --split train --condition clear --seed 0
 dataset_type = 'mmseg.CityscapesDataset'
 data_root = 'data/streets/clear'
+data_record = 'data/streets/clear/streets.json'
 thing_classes = (11, 12, 13, 14, 15, 16, 17, 18)
 crop_size = (192, 384)
 

@@ -1,5 +1,6 @@
 """The hook that turns a pre-training run into a base file."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmprompt.common.errors import UserError
 from mmprompt.foundation.seem.checkpoint import save_base
 from mmprompt.registry import HOOKS
 
@@ -18,17 +20,40 @@ class ExportBaseHook(Hook):
     Args:
         out: file name, inside the work dir unless absolute.
         interval: also write every so many iterations ("last good"); 0 = only at the end.
-        record: facts to keep with the weights, e.g. the command and the data's hash.
+        record: facts to keep with the weights, such as the config's name.
+        data_record: JSON file that says how the training data came to be (`streets.json`); its
+            content goes into the record as `data`.
     """
 
     priority = 'LOW'
 
     def __init__(
-        self, out: str = 'base.safetensors', interval: int = 0, record: dict | None = None
+        self,
+        out: str = 'base.safetensors',
+        interval: int = 0,
+        record: dict | None = None,
+        data_record: str | None = None,
     ) -> None:
         self.out = out
         self.interval = interval
         self.record = dict(record or {})
+        self.data_record = data_record
+
+    def before_train(self, runner) -> None:
+        """Read the record of the data, before hours of training depend on it.
+
+        Raises:
+            UserError: the file is missing or no JSON.
+        """
+        if self.data_record is None:
+            return
+        try:
+            self.record['data'] = json.loads(Path(self.data_record).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'ExportBaseHook.data_record: expected the JSON file {self.data_record}, found '
+                f'{error}. Make the data with tools/make_streets.py, or leave data_record out.'
+            ) from error
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Write every `interval` iterations."""
