@@ -1,10 +1,13 @@
 """Tiny everything: a SEEM base, street-like images and configs, made in milliseconds."""
 
+import functools
 from pathlib import Path
 
+import mmengine.config.config as config_module
+import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.structures import PixelData
 from mmseg.datasets import CityscapesDataset
 from mmseg.structures import SegDataSample
@@ -12,9 +15,13 @@ from PIL import Image
 
 from mmprompt.foundation.seem import SEEM
 from mmprompt.foundation.seem.checkpoint import save_base
-from mmprompt.foundation.seem.templates import BARE_TEMPLATES
+from mmprompt.foundation.seem.templates import BARE_TEMPLATES, seem_templates
 from mmprompt.foundation.seem.tokenizer import collect_token_ids
 
+# Every Runner asks compilers and drivers for their versions and lays its config out beautifully
+# five times, which takes seconds.
+runner_module.collect_env = functools.cache(runner_module.collect_env)
+config_module.FormatCode = lambda text, **kwargs: (text, True)
 CLASSES = CityscapesDataset.METAINFO['classes']
 QUERIES = 10
 PROMPTS = QUERIES - 1  # a square number, for the grid of points
@@ -65,7 +72,7 @@ def toy_seem(classes=CLASSES, in_channels=(8, 16, 32, 64), **decoder) -> dict:
             num_heads=2,
             context_length=12,
             dim=DIM,
-            token_ids=collect_token_ids(classes, BARE_TEMPLATES),
+            token_ids=collect_token_ids(classes, (*BARE_TEMPLATES, *seem_templates())),
         ),
     )
 
@@ -124,25 +131,90 @@ def toy_batch(batch: int = 2, size=(HEIGHT, WIDTH), classes: int = len(CLASSES))
     return dict(inputs=inputs, data_samples=samples)
 
 
+def _scene(random: np.random.Generator, classes: int, size) -> tuple[np.ndarray, np.ndarray]:
+    """RGB image and label map; every class is somewhere."""
+    rows, columns = size[0] // 4, size[1] // 8
+    cells = random.permutation(rows * columns) % classes
+    label = cells.reshape(rows, columns).astype(np.uint8).repeat(4, 0).repeat(8, 1)
+    image = np.stack([label * 13, 255 - label * 13, label * 5], -1)
+    noisy = image.astype(int) + random.integers(-9, 10, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8), label
+
+
+def _save(array: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
 def write_streets(root: Path, train: int = 4, val: int = 2, size=(HEIGHT, WIDTH)) -> Path:
-    """Write images and labels in the folders of Cityscapes; every class is in every image."""
+    """Write images and labels in the folders of Cityscapes."""
     random = np.random.default_rng(0)
     for split, count in (('train', train), ('val', val)):
         for index in range(count):
-            cells = random.permutation(np.arange(size[0] // 4 * (size[1] // 8))) % len(CLASSES)
-            grid = cells.reshape(size[0] // 4, size[1] // 8).astype(np.uint8)
-            label = grid.repeat(4, 0).repeat(8, 1)
-            image = np.stack([label * 13, 255 - label * 13, label * 5], -1)
-            noise = random.integers(-9, 10, image.shape)
-            image = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
-            instances = np.where(label >= 11, label.astype(np.int32) * 1000, label)
-            files = dict(
-                leftImg8bit=('leftImg8bit', Image.fromarray(image)),
-                gtFine_labelTrainIds=('gtFine', Image.fromarray(label)),
-                gtFine_instanceIds=('gtFine', Image.fromarray(instances.astype(np.int32))),
-            )
-            for suffix, (folder, picture) in files.items():
-                path = root / folder / split / 'toy' / f'toy_{index:06d}_000000_{suffix}.png'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(path)
+            image, label = _scene(random, len(CLASSES), size)
+            instances = np.where(label >= 11, label.astype(np.uint16) * 1000, label)
+            stem = f'{split}/toy/toy_{index:06d}_000000'
+            _save(image, root / f'leftImg8bit/{stem}_leftImg8bit.png')
+            _save(label, root / f'gtFine/{stem}_gtFine_labelTrainIds.png')
+            _save(instances.astype(np.uint16), root / f'gtFine/{stem}_gtFine_instanceIds.png')
     return root
+
+
+def write_camvid(root: Path, size=(HEIGHT, WIDTH)) -> Path:
+    """Write frames and labels in the folders of CamVid: a long dusk clip and two day clips."""
+    random = np.random.default_rng(0)
+    frames = {'train': dict.fromkeys(('0001TP', '0006R0', '0016E5'), 3), 'val': {'0016E5': 2}}
+    frames['train']['0001TP'] = 33
+    for split, clips in frames.items():
+        for clip, count in clips.items():
+            for index in range(count):
+                image, label = _scene(random, 12, size)
+                _save(image, root / split / f'{clip}_{index:06d}.png')
+                _save(label, root / f'{split}annot' / f'{clip}_{index:06d}.png')
+    return root
+
+
+def _walk(node):
+    if isinstance(node, dict):
+        yield node
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, (dict, list, tuple)):
+            yield from _walk(value)
+
+
+def shrink(cfg: Config, folder: Path) -> Config:
+    """The same experiment with a toy base, toy data below `folder`, and one iteration."""
+    cfg = Config(cfg.to_dict(), filename=cfg.filename)
+    classes = cfg.model.classes
+    if cfg.model.type == 'SSPromptSegmentor':
+        head = cfg.model.decode_head
+        seem = toy_seem(classes, object_tokens=head.decoder.get('object_tokens', False))
+        # One by one: ConfigDict.update would merge the old sizes into the new.
+        head.pixel_decoder, head.decoder = seem['pixel_decoder'], seem['decoder']
+        head.spatial_prompt.num_prompts = PROMPTS
+        cfg.model.backbone = seem['backbone']
+        cfg.model.base = str(write_base(folder / 'base.safetensors', seem))
+        cfg.model.expected_parameters = None
+    else:
+        cfg.model.seem = toy_seem(classes)
+    roots = {
+        'mmseg.CityscapesDataset': write_streets(folder / 'streets'),
+        'CamVidDataset': write_camvid(folder / 'camvid'),
+    }
+    for node in _walk(cfg._cfg_dict):
+        if node.get('type') in roots:
+            node.data_root = str(roots[node.type])
+        if node.get('type') == 'FewShotDataset':
+            node.update(manifest=None, k=1)
+        if 'scale' in node:
+            node.scale = (WIDTH, HEIGHT)
+        if 'crop_size' in node:
+            node.crop_size = (HEIGHT, WIDTH)
+        if 'data_record' in node:
+            node.data_record = None  # toy data have none
+        if 'num_workers' in node:
+            node.update(num_workers=0, persistent_workers=False)
+    if cfg.get('train_cfg'):
+        cfg.train_cfg.update(max_iters=1, val_interval=1)
+    cfg.work_dir = str(folder / 'work')
+    return cfg

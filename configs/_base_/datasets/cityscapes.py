@@ -1,5 +1,6 @@
 # Cityscapes in its official folders, short side 512 as in the paper. docs/datasets.md says where to
 # get it; MMSegmentation's tools/dataset_converters/cityscapes.py makes the labelTrainIds.
+#   python tools/make_few_shot_split.py configs/ssprompt/focal-t_cityscapes_16shot.py
 dataset_type = 'mmseg.CityscapesDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/cityscapes'
 manifest = '{{$MMPROMPT_DATA:data}}/cityscapes/16shot_seed0.json'

@@ -1,4 +1,7 @@
-# Foggy street scenes in the folders of Cityscapes, and 16 images per class of them.
+# Foggy street scenes in the folders of Cityscapes, and 16 images per class of them:
+#   python tools/make_streets.py --out data/streets/fog --condition fog --split train --num 160
+#   python tools/make_streets.py --out data/streets/fog --condition fog --split val --num 60
+#   python tools/make_few_shot_split.py configs/ssprompt/nano_streets-fog_16shot.py
 dataset_type = 'mmseg.CityscapesDataset'
 data_root = 'data/streets/fog'
 manifest = 'data/streets/fog/16shot_seed0.json'

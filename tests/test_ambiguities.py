@@ -1,0 +1,90 @@
+"""docs/ambiguities.md against the code: every key exists and every default is the real one."""
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+ROW = re.compile(
+    r'^\| `(?P<key>[^`]+)` \| `(?P<default>[^`]+)` \| (?P<why>.+) \| `(?P<where>[^`]+)` \|$'
+)
+
+
+def rows() -> list[dict]:
+    lines = (ROOT / 'docs' / 'ambiguities.md').read_text().splitlines()
+    table = [line for line in lines if line.startswith('|')]
+    found = [ROW.match(line) for line in table]
+    heads = [line for line, match in zip(table, found) if match is None]
+    assert all(line.startswith(('| key |', '|---')) for line in heads), heads
+    return [match.groupdict() for match in found if match is not None]
+
+
+def value_at(tree, path: str):
+    for part in path.split('.'):
+        tree = tree[int(part) if part.isdecimal() and not isinstance(tree, dict) else part]
+    return tree
+
+
+@functools.cache
+def read(path: Path) -> Config:
+    return Config.fromfile(str(path))
+
+
+def component(where: str):
+    module, _, name = where.rpartition('.')
+    return getattr(importlib.import_module(module), name)
+
+
+def configs_with(name: str, key: str):
+    """(leaf, config) of every config in which a component of that class stands above `key`."""
+    owner = key.rpartition('.')[0]
+    for path in sorted((ROOT / 'configs').glob('[!_]*/*.py')):
+        try:
+            part = value_at(read(path), owner)
+        except (KeyError, TypeError, AttributeError):
+            continue
+        if isinstance(part, dict) and str(part.get('type')).split('.')[-1] == name:
+            yield path, part
+
+
+@pytest.mark.parametrize('row', rows(), ids=lambda row: f'{row["key"]}={row["default"]}')
+def test_key_and_default(row):
+    default, argument = ast.literal_eval(row['default']), row['key'].split('.')[-1]
+    if row['where'].endswith('.py'):
+        assert value_at(read(ROOT / row['where']), row['key']) == default
+        return
+    owner = component(row['where'])
+    assert inspect.signature(owner).parameters[argument].default == default
+    assert argument in inspect.getdoc(owner)
+    used = list(configs_with(owner.__name__, row['key']))
+    assert used, f'no config has a {owner.__name__} above {row["key"]}'
+    for path, part in used:
+        subject = SUBJECTS.get(argument)
+        other = subject is not None and subject in path.stem
+        assert other or part.get(argument, default) == default, path
+
+
+#: Argument -> part of the names of leaves whose very subject is another value of it.
+SUBJECTS = dict(weight='embedding-only', source='grid', allow_missing='camvid-dusk')
+
+
+def test_there_are_rows_and_no_row_twice():
+    found = [(row['key'], row['where']) for row in rows()]
+    assert len(found) > 20 and len(set(found)) == len(found)
+
+
+def test_every_open_choice_of_the_components_is_listed():
+    """An argument with a default that changes what is learned may not go unexplained."""
+    listed = {(row['where'].split('.')[-1], row['key'].split('.')[-1]) for row in rows()}
+    plain = {'dim', 'init_cfg', 'loss_name', 'text_bank', 'loss_decode'}
+    for name in ('SpaPrompt', 'SemPrompt', 'SSPromptSemanticLoss', 'SEEMPromptHead'):
+        owner = component(f'mmprompt.methods.ssprompt.{name}')
+        parameters = inspect.signature(owner).parameters.values()
+        optional = {p.name for p in parameters if p.default is not p.empty}
+        assert {(name, key) for key in optional - plain} <= listed

@@ -1,0 +1,120 @@
+"""Every leaf: builds at its published size with the audited parameters, and runs at toy size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope, Registry, root
+from toy import shrink
+
+import mmprompt  # noqa: F401
+from mmprompt.apis.test import test as run_test
+from mmprompt.apis.train import train as run_training
+from mmprompt.common.audit import trained_parameters
+from mmprompt.common.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+NANO, R50 = 81, 129  # one row of a prompt: an embedding and its weight
+#: Trained parameters of each leaf: prompts by the rows they have, pre-training by counting.
+AUDIT = {
+    'seem/seem-nano_streets-clear': 1_850_073,
+    'seem/seem-r50_camvid-day': 2_220_609,
+    'ssprompt/focal-t_cityscapes_16shot': (100 + 19) * 513,
+    'ssprompt/nano_streets-fog_16shot': (100 + 19) * NANO,
+    'ssprompt/nano_streets-fog_16shot_grid': (100 + 19) * NANO,
+    'ssprompt/nano_streets-fog_16shot_published': (100 + 19) * NANO,
+    'ssprompt/nano_streets-fog_16shot_semprompt': 19 * NANO,
+    'ssprompt/nano_streets-fog_16shot_semprompt_embedding-only': 19 * (NANO - 1),
+    'ssprompt/nano_streets-fog_16shot_spaprompt': 100 * NANO,
+    'ssprompt/nano_streets-fog_16shot_spaprompt_embedding-only': 100 * (NANO - 1),
+    'ssprompt/nano_streets-fog_zero-shot': 0,
+    'ssprompt/nano_streets-fog_zero-shot_grid': 0,
+    'ssprompt/nano_streets-night_16shot': (100 + 19) * NANO,
+    'ssprompt/nano_streets-rain_16shot': (100 + 19) * NANO,
+    'ssprompt/nano_streets-snow_16shot': (100 + 19) * NANO,
+    'ssprompt/r50_camvid-dusk_16shot': (100 + 11) * R50,
+    'ssprompt/r50_camvid-dusk_16shot_semprompt': 11 * R50,
+    'ssprompt/r50_camvid-dusk_16shot_spaprompt': 100 * R50,
+    'ssprompt/r50_camvid-dusk_4shot': (100 + 11) * R50,
+    'ssprompt/r50_camvid-dusk_8shot': (100 + 11) * R50,
+    'ssprompt/r50_camvid-dusk_zero-shot': 0,
+}
+every_leaf = pytest.mark.parametrize('leaf', AUDIT)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMPROMPT_CACHE', str(tmp_path / 'cache'))
+
+
+def read(leaf: str) -> Config:
+    return Config.fromfile(str(CONFIGS / f'{leaf}.py'))
+
+
+def test_every_leaf_is_audited():
+    found = {p.relative_to(CONFIGS).with_suffix('').as_posix() for p in CONFIGS.rglob('*.py')}
+    assert {name for name in found if not name.startswith('_base_')} == set(AUDIT)
+
+
+def test_the_counts_of_the_paper():
+    assert AUDIT['ssprompt/focal-t_cityscapes_16shot'] == 61_047
+
+
+@every_leaf
+def test_names_its_command(leaf):
+    text = (CONFIGS / f'{leaf}.py').read_text()
+    assert f'.py configs/{leaf}.py\n' in text.split('_base_')[0]
+
+
+@every_leaf
+def test_builds_at_published_size_on_meta(leaf, monkeypatch):
+    cfg = read(leaf)
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    assert sum(trained_parameters(model).values()) == AUDIT[leaf]
+    assert all(p.device.type == 'meta' for p in model.parameters())
+
+
+@every_leaf
+def test_trains_and_predicts_at_toy_size(leaf, tmp_path):
+    cfg = shrink(read(leaf), tmp_path)
+    if cfg.get('train_cfg'):
+        runner = run_training(cfg)
+        assert runner.iter == 1
+        scores = runner.message_hub.log_scalars
+        assert torch.tensor(scores['train/loss'].current()).isfinite()
+    else:
+        scores = run_test(cfg)
+    assert any('mIoU' in name for name in scores)
+
+
+def test_focal_t_without_its_checkpoint_names_the_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = read('ssprompt/focal-t_cityscapes_16shot')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    with pytest.raises(UserError, match=r'seem_focalt_v0\.pt.*https://huggingface\.co/xdecoder'):
+        model.load_base()
+
+
+@pytest.mark.parametrize('leaf', [leaf for leaf, count in AUDIT.items() if 'ssprompt/' in leaf])
+def test_foreign_types_are_prefixed(leaf):
+    """Names that are neither ours nor mmengine's or mmcv's own say where they come from."""
+    def types(node):
+        if isinstance(node, dict):
+            if isinstance(node.get('type'), str):
+                yield node['type']
+            for value in node.values():
+                yield from types(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                yield from types(value)
+
+    known = set()
+    for registry in vars(root).values():
+        known |= set(registry.module_dict) if isinstance(registry, Registry) else set()
+    cfg = read(leaf)
+    cfg._cfg_dict.pop('seem')
+    bare = {t for t in types(cfg.to_dict()) if '.' not in t} - {'sigmoid', 'clamp', 'fixed'}
+    assert bare <= known
