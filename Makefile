@@ -52,7 +52,7 @@ test: $(TESTS_DONE)
 	@echo '== format'
 	$(BIN)/ruff format --check .
 	@echo '== tests'
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 	@echo '== make test: lint, format and tests passed'
 
 clean:
@@ -79,7 +79,7 @@ $(RUNTIME_DONE): $(CHOICE) $(PINS) requirements/runtime.txt requirements/onedl.t
 	$(PIP) install -c $(PINS) numpy pillow
 	$(PIP) install $(TORCH_ARGS)
 	@{ grep -vE '^torch(vision)?==' $(PINS); \
-	   $(PIP) freeze | grep -E '^torch(vision)?=='; } > $(LOCK)
+	   $(PIP) freeze | grep -E '^torch(vision)?==' || true; } > $(LOCK)
 	@echo '== [3/4] OpenMMLab libraries without compiled operators, and what mmprompt imports'
 # pip builds mmcv in an environment without torch, so it has no operators and needs no compiler. From
 # pip's cache it might come with operators that were compiled against another torch.
