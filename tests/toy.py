@@ -3,7 +3,6 @@
 import functools
 from pathlib import Path
 
-import mmengine.config.config as config_module
 import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
@@ -18,10 +17,8 @@ from mmprompt.foundation.seem.checkpoint import save_base
 from mmprompt.foundation.seem.templates import BARE_TEMPLATES, seem_templates
 from mmprompt.foundation.seem.tokenizer import collect_token_ids
 
-# Every Runner asks compilers and drivers for their versions and lays its config out beautifully
-# five times, which takes seconds.
+# Every Runner asks compilers and drivers for their versions, which takes seconds.
 runner_module.collect_env = functools.cache(runner_module.collect_env)
-config_module.FormatCode = lambda text, **kwargs: (text, True)
 CLASSES = CityscapesDataset.METAINFO['classes']
 QUERIES = 10
 PROMPTS = QUERIES - 1  # a square number, for the grid of points
@@ -184,7 +181,8 @@ def _walk(node):
 
 def shrink(cfg: Config, folder: Path) -> Config:
     """The same experiment with a toy base, toy data below `folder`, and one iteration."""
-    cfg = Config(cfg.to_dict(), filename=cfg.filename)
+    # A Runner lays its config out five times, which takes seconds with the formatter.
+    cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
     classes = cfg.model.classes
     if cfg.model.type == 'SSPromptSegmentor':
         head = cfg.model.decode_head
@@ -197,6 +195,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
         cfg.model.expected_parameters = None
     else:
         cfg.model.seem = toy_seem(classes)
+        cfg.model.base = None
     roots = {
         'mmseg.CityscapesDataset': write_streets(folder / 'streets'),
         'CamVidDataset': write_camvid(folder / 'camvid'),
