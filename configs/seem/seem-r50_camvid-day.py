@@ -30,7 +30,7 @@ model = dict(
     criterion=dict(grid='native', matcher=dict(grid=(24, 32)), dense_weight=2.0, dense_loss='nll'),
 )
 
-max_iters = 2000
+max_iters = 600
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.99)),
@@ -41,14 +41,14 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=1e-6, begin=100, end=max_iters, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=300)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 custom_hooks = [
     dict(
         type='ExportBaseHook',
         out='seem-r50_camvid-day.safetensors',
-        interval=500,
+        interval=300,
         record=dict(config='configs/seem/seem-r50_camvid-day.py'),
     ),
 ]
