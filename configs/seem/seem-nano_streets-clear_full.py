@@ -23,18 +23,18 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-max_iters = 1200
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+max_iters = 600
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type='PolyLR', power=0.9, eta_min=1e-6, begin=50, end=max_iters, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=30, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=1e-6, begin=30, end=max_iters, by_epoch=False),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=400)
+train_cfg = dict(max_iters=max_iters, val_interval=300)
 custom_hooks = [
     dict(
         type='ExportBaseHook',
         out='seem-nano_streets.safetensors',
-        interval=400,
+        interval=300,
         record=dict(
             config='configs/seem/seem-nano_streets-clear_full.py',
             first_stage='configs/seem/seem-nano_streets-clear.py',
