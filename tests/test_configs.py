@@ -102,6 +102,7 @@ def test_focal_t_without_its_checkpoint_names_the_address(tmp_path, monkeypatch)
 @pytest.mark.parametrize('leaf', [leaf for leaf, count in AUDIT.items() if 'ssprompt/' in leaf])
 def test_foreign_types_are_prefixed(leaf):
     """Names that are neither ours nor mmengine's or mmcv's own say where they come from."""
+
     def types(node):
         if isinstance(node, dict):
             if isinstance(node.get('type'), str):
