@@ -1,4 +1,5 @@
-# Second stage of seem-nano's pre-training: whole images instead of crops, from the first stage's weights.
+# Second stage of seem-nano's pre-training: whole images instead of crops, from the weights of
+# the first.
 #   python tools/train.py configs/seem/seem-nano_streets-clear_full.py
 # The weights end up in work_dirs/seem-nano_streets-clear_full/seem-nano_streets.safetensors.
 _base_ = './seem-nano_streets-clear.py'

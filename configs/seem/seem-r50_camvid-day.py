@@ -1,4 +1,4 @@
-# Pre-trains SEEM's decoders on CamVid's day clips over a frozen ImageNet ResNet-50; CPU, one process:
+# Pre-trains SEEM's decoders on CamVid's day clips over a frozen ImageNet ResNet-50:
 #   python tools/train.py configs/seem/seem-r50_camvid-day.py
 # The weights end up in work_dirs/seem-r50_camvid-day/seem-r50_camvid-day.safetensors. Both views of
 # each image (plain and flipped) pass the backbone once; their maps stay in memory (3 GiB).

@@ -72,7 +72,8 @@ def find_config(path: str | Path) -> Config:
     """
     file = resolve_config(path)
     try:
-        return Config.fromfile(str(file))
+        # Laying the text out anew would take seconds at every start.
+        return Config.fromfile(str(file), format_python_code=False)
     except (SyntaxError, NameError, KeyError, OSError, ImportError) as error:
         raise UserError(
             f'{file}: expected a config that mmengine can read, found {type(error).__name__}: '

@@ -1,4 +1,5 @@
 """Datasets and transforms that MMSegmentation lacks."""
+
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.guarded import GuardedDataset

@@ -1,4 +1,5 @@
 """CamVid: 11 street classes in video clips, read straight from its usual two folders."""
+
 from pathlib import Path
 
 from mmseg.datasets import BaseSegDataset
@@ -15,8 +16,8 @@ class CamVidDataset(BaseSegDataset):
 
     The expected layout is ``IMG/*.jpg|png`` and ``ANN/*.png`` with equal stems, where a stem starts
     with its clip's name (``0001TP_006690``). Label maps hold 0 to 10 for the classes and 11 for
-    unlabelled pixels, which become ``ignore_index``. Frames are ordered by name, which within a clip
-    is the order in time.
+    unlabelled pixels, which become ``ignore_index``. Frames are ordered by name, which within a
+    clip is the order in time.
 
     Args:
         clips: names of the clips to keep; None keeps all.
@@ -56,9 +57,9 @@ class CamVidDataset(BaseSegDataset):
         for folder in (images, labels):
             if not folder.is_dir():
                 raise UserError(
-                    f'CamVidDataset: the folder {folder} does not exist. Expected data_root to hold the '
-                    f'CamVid images and label maps; docs/datasets.md says where to get them and '
-                    f'which folders to make.'
+                    f'CamVidDataset: the folder {folder} does not exist. Expected data_root to '
+                    f'hold the CamVid images and label maps; docs/datasets.md says where to get them '
+                    f'and which folders to make.'
                 )
         by_clip: dict[str, list[Path]] = {}
         for path in sorted(p for p in images.iterdir() if p.suffix in ('.jpg', '.png')):
@@ -67,8 +68,9 @@ class CamVidDataset(BaseSegDataset):
         missing = [clip for clip in wanted if clip not in by_clip]
         if missing:
             raise UserError(
-                f'CamVidDataset: no frame of clip {", ".join(missing)} in {images}; the clips found '
-                f'are {", ".join(sorted(by_clip)) or "none"}. Correct `clips` or `data_prefix`.'
+                f'CamVidDataset: no frame of clip {", ".join(missing)} in {images}; the clips '
+                f'found are {", ".join(sorted(by_clip)) or "none"}. Correct `clips` or '
+                f'`data_prefix`.'
             )
         part = slice(*self.frames) if self.frames is not None else slice(None)
         return [self._entry(path, labels) for clip in wanted for path in by_clip[clip][part]]

@@ -1,4 +1,5 @@
 """CamVidDataset on a miniature in CamVid's folder layout."""
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -24,12 +24,14 @@ def snapshot(folder: Path) -> dict:
 
 
 def make(out, *extra, num=2, split='val'):
-    return command.main(['--out', str(out), '--split', split, '--num', str(num), '--size',
-                         '96x192', *extra])
+    return command.main(
+        ['--out', str(out), '--split', split, '--num', str(num), '--size', '96x192', *extra]
+    )
 
 
 def test_classes_are_those_of_mmseg_in_order():
     from mmseg.datasets import CityscapesDataset
+
     assert streets.CLASSES == CityscapesDataset.METAINFO['classes']
 
 
@@ -62,7 +64,7 @@ def test_every_class_is_in_enough_images(scenes):
     for labels, _ in scenes:
         present += np.bincount(labels.ravel(), minlength=256) >= 30
     share = present[:19] / len(scenes)
-    assert (share > .12).all(), dict(zip(streets.CLASSES, share.round(2), strict=True))
+    assert (share > 0.12).all(), dict(zip(streets.CLASSES, share.round(2), strict=True))
     assert present[classes.IGNORE] > 0
 
 
@@ -83,17 +85,18 @@ def test_weather_looks_like_weather():
         images = [streets.sample(0, 'val', i, name, SIZE)[0] for i in range(6)]
         mean[name] = np.mean(images)
         sky_contrast[name] = np.mean([im[30:60].std() for im in images])
-    assert mean['night'] < .6 * mean['clear'] and mean['rain'] < mean['clear'] < mean['snow']
-    assert sky_contrast['fog'] < .7 * sky_contrast['clear']
+    assert mean['night'] < 0.6 * mean['clear'] and mean['rain'] < mean['clear'] < mean['snow']
+    assert sky_contrast['fog'] < 0.7 * sky_contrast['clear']
 
 
 def test_fog_follows_depth():
     scene = build(scene_random(0, 'val', 0), SIZE)
     surfaces = render.buffers(scene, np.random.default_rng(0))
-    clear, thick = (conditions._veil(surfaces.albedo, surfaces.depth, k, np.full(3, .7))
-                    for k in (0., .05))
-    share = np.abs(thick - .7).mean(0) / np.maximum(np.abs(clear - .7).mean(0), 1e-6)
-    assert np.allclose(share, np.exp(-.05 * surfaces.depth), atol=1e-3)
+    clear, thick = (
+        conditions._veil(surfaces.albedo, surfaces.depth, k, np.full(3, 0.7)) for k in (0.0, 0.05)
+    )
+    share = np.abs(thick - 0.7).mean(0) / np.maximum(np.abs(clear - 0.7).mean(0), 1e-6)
+    assert np.allclose(share, np.exp(-0.05 * surfaces.depth), atol=1e-3)
 
 
 def test_generator_hash_covers_every_source(tmp_path, monkeypatch):
@@ -112,6 +115,7 @@ def test_generator_hash_covers_every_source(tmp_path, monkeypatch):
 
 def test_mmseg_reads_the_folder(tmp_path, capsys):
     from mmseg.datasets import CityscapesDataset
+
     out = tmp_path / 'streets'
     assert make(out, '--condition', 'snow') == 0
     assert make(out, '--condition', 'snow', split='train', num=1) == 0
@@ -119,8 +123,11 @@ def test_mmseg_reads_the_folder(tmp_path, capsys):
     assert record['splits'] == {'val': 2, 'train': 1} and record['condition'] == 'snow'
     assert record['generator'] == streets.generator_hash() and record['size'] == list(SIZE)
     dataset = CityscapesDataset(
-        data_root=str(out), pipeline=[], serialize_data=False,
-        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'))
+        data_root=str(out),
+        pipeline=[],
+        serialize_data=False,
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+    )
     assert len(dataset) == 2
     image, labels, instances = streets.sample(0, 'val', 1, 'snow', SIZE)
     row = dataset.get_data_info(1)
@@ -136,8 +143,12 @@ def test_identical_is_reused_and_different_refused(tmp_path, capsys):
     before = snapshot(tmp_path)
     assert make(tmp_path) == 0
     assert 'reused' in capsys.readouterr().out
-    for extra, key in ((['--seed', '1'], 'seed'), (['--condition', 'fog'], 'condition'),
-                       (['--num', '3'], 'images'), (['--size', '96x196'], 'size')):
+    for extra, key in (
+        (['--seed', '1'], 'seed'),
+        (['--condition', 'fog'], 'condition'),
+        (['--num', '3'], 'images'),
+        (['--size', '96x196'], 'size'),
+    ):
         assert make(tmp_path, *extra) == 2
         message = capsys.readouterr().err
         assert message.startswith('error: ') and message.count('\n') == 1
@@ -165,9 +176,15 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not (tmp_path / 'new').exists()
 
 
-@pytest.mark.parametrize('extra, key', [
-    (['--num', '0'], '--num'), (['--seed', '-1'], '--seed'), (['--split', '../x'], '--split'),
-    (['--size', '1x9'], '--size')])
+@pytest.mark.parametrize(
+    'extra, key',
+    [
+        (['--num', '0'], '--num'),
+        (['--seed', '-1'], '--seed'),
+        (['--split', '../x'], '--split'),
+        (['--size', '1x9'], '--size'),
+    ],
+)
 def test_bad_arguments_are_named(tmp_path, capsys, extra, key):
     assert make(tmp_path / 'new', *extra) == 2
     assert key in capsys.readouterr().err

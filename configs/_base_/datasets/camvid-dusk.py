@@ -1,5 +1,5 @@
 # CamVid's dusk clip at half size. Prompts are learned on the first 23 frames, chosen on the 8 that
-# follow, and measured on the 31 of the clip's second half. docs/datasets.md says where to get CamVid.
+# follow, and measured on the 31 of the clip's second half. docs/datasets.md says where it is had.
 dataset_type = 'CamVidDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/camvid'
 data_prefix = dict(img_path='train', seg_map_path='trainannot')

@@ -1,5 +1,5 @@
-# SEEM's decoders in small on a frozen ImageNet ResNet-50 (caffe style: BGR, mean only); names, tokens
-# and text encoder as in seem-nano.
+# SEEM's decoders in small on a frozen ImageNet ResNet-50 (caffe style: BGR, mean only); names,
+# tokens and text encoder as in seem-nano.
 _base_ = './seem-nano.py'
 
 seem = dict(

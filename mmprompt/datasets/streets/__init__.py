@@ -1,4 +1,5 @@
 """Streets: procedural street scenes with Cityscapes classes, folders and encodings."""
+
 from mmprompt.datasets.streets.classes import CLASSES
 from mmprompt.datasets.streets.conditions import CONDITIONS
 from mmprompt.datasets.streets.writer import generate, generator_hash, sample

@@ -1,4 +1,5 @@
 """Command line of `tools/make_streets.py`."""
+
 import argparse
 import sys
 import time
@@ -21,7 +22,8 @@ def main(argv=None) -> int:
     """Parse, generate, report; returns the exit status (2 for what the user can mend)."""
     parser = argparse.ArgumentParser(
         description='Generate one split of the procedural Streets dataset under one condition. '
-                    'Give each condition its own --out.')
+        'Give each condition its own --out.'
+    )
     parser.add_argument('--out', required=True, help='dataset root')
     parser.add_argument('--split', default='train', help='train, val, ...')
     parser.add_argument('--num', type=int, default=500, help='number of images')
@@ -37,15 +39,18 @@ def main(argv=None) -> int:
             print(f'{done}/{args.num}', flush=True)
 
     try:
-        written = generate(args.out, args.split, args.num, args.condition, args.seed, args.size,
-                           progress)
+        written = generate(
+            args.out, args.split, args.num, args.condition, args.seed, args.size, progress
+        )
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     seconds = time.perf_counter() - start
     if written:
-        print(f'{args.out}: wrote {args.num} images of split {args.split!r}, condition '
-              f'{args.condition}, {args.num / seconds:.1f} images/s')
+        print(
+            f'{args.out}: wrote {args.num} images of split {args.split!r}, condition '
+            f'{args.condition}, {args.num / seconds:.1f} images/s'
+        )
     else:
         print(f'{args.out}: split {args.split!r} is complete with these settings; reused')
     return 0

@@ -1,4 +1,5 @@
 """From a scene to per-pixel surface values (`Buffers`), the same for every condition."""
+
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def buffers(scene: Scene, rng: np.random.Generator) -> Buffers:
     s = np.where(kind == SIDE, depth, x)
     t = np.where(ground, depth, y)
     screen = kind == SCREEN
-    s, t = np.where(screen, u * .02, s), np.where(screen, v * .02, t)
+    s, t = np.where(screen, u * 0.02, s), np.where(screen, v * 0.02, t)
     gain = _texture(table, part, s, t, scaled, rng)
     shade = column(SHADE) * u + column(SHADE + 1) * v + column(SHADE + 2)
     gain *= shade
@@ -94,10 +95,22 @@ def buffers(scene: Scene, rng: np.random.Generator) -> Buffers:
     contact = cv2.GaussianBlur(canvas.contact, (7, 7), 0).astype(np.float32) * (1 / 255)
     ground = ground.reshape(shape)
     return Buffers(
-        albedo.reshape(3, *shape), depth.reshape(shape),
-        table[:, FACES].astype(np.int8).take(part).reshape(shape), column(UPNESS).reshape(shape),
-        emit.reshape(shape), gloss.reshape(shape), ground, sky.reshape(shape), shadow * ground,
-        contact * ground, x.reshape(shape), y.reshape(shape), camera, canvas.lamps, scene)
+        albedo.reshape(3, *shape),
+        depth.reshape(shape),
+        table[:, FACES].astype(np.int8).take(part).reshape(shape),
+        column(UPNESS).reshape(shape),
+        emit.reshape(shape),
+        gloss.reshape(shape),
+        ground,
+        sky.reshape(shape),
+        shadow * ground,
+        contact * ground,
+        x.reshape(shape),
+        y.reshape(shape),
+        camera,
+        canvas.lamps,
+        scene,
+    )
 
 
 def _texture(table, part, s, t, scaled, rng) -> np.ndarray:
@@ -106,16 +119,16 @@ def _texture(table, part, s, t, scaled, rng) -> np.ndarray:
     noise = textures.lookup('surface', s * scale + rng.random() * 512, t * scale + part)
     wear = textures.lookup('cloud', s * 11 + rng.random() * 512, t * 11 + part * 17)
     amplitude = table[:, NOISE].take(part)
-    gain = 1 + amplitude * (noise + .7 * wear)
+    gain = 1 + amplitude * (noise + 0.7 * wear)
     width = table[:, GRID_W].take(part)
     at = np.flatnonzero(width > 0)
     if at.size:
         width, rows = width[at], part[at]
         height = table[:, GRID_H][rows]
-        near = np.clip(np.minimum(width, height) / (2.5 * scaled[at]) - .6, 0, 1)  # no aliasing
+        near = np.clip(np.minimum(width, height) / (2.5 * scaled[at]) - 0.6, 0, 1)  # no aliasing
         lines = textures.joints(s[at], t[at], width, height)
         gain[at] *= 1 + lines * near * table[:, GAIN][rows]
-    return np.maximum(gain, .15)
+    return np.maximum(gain, 0.15)
 
 
 def _windows(canvas, table, part, s, t, scaled, albedo, emit, gloss) -> None:
@@ -128,10 +141,10 @@ def _windows(canvas, table, part, s, t, scaled, albedo, emit, gloss) -> None:
     rows = np.array(canvas.windows, np.float32)[table[:, WINDOW].astype(np.intp)[part[at]]]
     inside, chance = textures.panes(s[at], t[at], rows)
     at, rows, chance = at[inside], rows[inside], chance[inside]
-    share = np.clip(rows[:, 1] * .5 / scaled[at] - .5, .25, 1)
-    tone = .7 + .6 * chance
+    share = np.clip(rows[:, 1] * 0.5 / scaled[at] - 0.5, 0.25, 1)
+    tone = 0.7 + 0.6 * chance
     for channel in range(3):
         plane = albedo[channel]
         plane[at] += share * (rows[:, 4 + channel] * tone - plane[at])
-    emit[at] = np.where(chance < rows[:, 8], .55 + .4 * chance, 0)
-    gloss[at] = .3 * share
+    emit[at] = np.where(chance < rows[:, 8], 0.55 + 0.4 * chance, 0)
+    gloss[at] = 0.3 * share

@@ -1,4 +1,5 @@
 """Write scenes in the folders and encodings of Cityscapes, all or nothing."""
+
 import hashlib
 import json
 import os
@@ -13,8 +14,20 @@ from mmprompt.datasets.streets import conditions, render
 from mmprompt.datasets.streets.scene import build, scene_random, seeded
 
 # every file that has a say in a pixel or a label
-SOURCES = ('canvas.py', 'classes.py', 'conditions.py', 'frontage.py', 'palette.py', 'people.py',
-           'props.py', 'render.py', 'scene.py', 'textures.py', 'traffic.py', 'vehicles.py')
+SOURCES = (
+    'canvas.py',
+    'classes.py',
+    'conditions.py',
+    'frontage.py',
+    'palette.py',
+    'people.py',
+    'props.py',
+    'render.py',
+    'scene.py',
+    'textures.py',
+    'traffic.py',
+    'vehicles.py',
+)
 RECORD = 'streets.json'
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
@@ -49,22 +62,32 @@ def settings(seed: int, condition: str, size) -> dict:
     """What all splits of one folder share."""
     from mmprompt import __version__  # the package imports this module, so not at the top
 
-    return {'dataset': 'Streets', 'condition': condition, 'seed': seed,
-            'size': list(size), 'generator': generator_hash(), 'version': __version__}
+    return {
+        'dataset': 'Streets',
+        'condition': condition,
+        'seed': seed,
+        'size': list(size),
+        'generator': generator_hash(),
+        'version': __version__,
+    }
 
 
 def _check(seed, split, num, condition, size) -> None:
     if condition not in conditions.CONDITIONS:
-        raise UserError(f'--condition: expected one of {", ".join(conditions.CONDITIONS)}, found '
-                        f'{condition!r}.')
+        raise UserError(
+            f'--condition: expected one of {", ".join(conditions.CONDITIONS)}, found {condition!r}.'
+        )
     if num < 1 or seed < 0:
         raise UserError(f'--num must be at least 1 and --seed at least 0, found {num} and {seed}.')
     if not (split and split.replace('-', '').replace('_', '').isalnum() and split.isascii()):
-        raise UserError(f'--split: expected a plain folder name such as train or val, found '
-                        f'{split!r}.')
+        raise UserError(
+            f'--split: expected a plain folder name such as train or val, found {split!r}.'
+        )
     if len(size) != 2 or not all(64 <= n <= 2048 for n in size):
-        raise UserError(f'--size: expected HEIGHTxWIDTH, both from 64 to 2048 pixels, found '
-                        f'{"x".join(map(str, size))}.')
+        raise UserError(
+            f'--size: expected HEIGHTxWIDTH, both from 64 to 2048 pixels, found '
+            f'{"x".join(map(str, size))}.'
+        )
 
 
 def _read(path: Path) -> dict | None:
@@ -74,12 +97,15 @@ def _read(path: Path) -> dict | None:
         record = json.loads(path.read_text())
         splits = record['splits']
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path}: expected the record of a Streets folder, found something '
-                        f'unreadable ({error}). Delete the folder or choose another --out.'
-                        ) from error
+        raise UserError(
+            f'{path}: expected the record of a Streets folder, found something '
+            f'unreadable ({error}). Delete the folder or choose another --out.'
+        ) from error
     if not isinstance(splits, dict):
-        raise UserError(f'{path}: expected "splits" to map names to numbers, found {splits!r}. '
-                        f'Delete the folder or choose another --out.')
+        raise UserError(
+            f'{path}: expected "splits" to map names to numbers, found {splits!r}. '
+            f'Delete the folder or choose another --out.'
+        )
     return record
 
 
@@ -91,29 +117,38 @@ def _reusable(out: Path, split: str, num: int, wanted: dict) -> bool:
             if record.get(key) != wanted[key]:
                 raise UserError(
                     f'{out / RECORD}: expected {key} {wanted[key]!r}, found {record.get(key)!r}, '
-                    f'so this folder holds another dataset. Choose another --out or delete it.')
+                    f'so this folder holds another dataset. Choose another --out or delete it.'
+                )
         held = record['splits'].get(split)
         if held is not None:
             if held != num:
-                raise UserError(f'{out / RECORD}: expected {num} images in split {split!r}, found '
-                                f'{held}. Choose another --out or delete the folder.')
+                raise UserError(
+                    f'{out / RECORD}: expected {num} images in split {split!r}, found '
+                    f'{held}. Choose another --out or delete the folder.'
+                )
             _complete(out, split, num)
             return True
     for kind in ('leftImg8bit', 'gtFine'):
         if (out / kind / split).exists():
-            raise UserError(f'{out / kind / split} exists but {RECORD} does not record it: '
-                            f'expected a new split. Delete that folder or choose another --out.')
+            raise UserError(
+                f'{out / kind / split} exists but {RECORD} does not record it: '
+                f'expected a new split. Delete that folder or choose another --out.'
+            )
     return False
 
 
 def _complete(out: Path, split: str, num: int) -> None:
-    for kind, suffix in (('leftImg8bit', '_leftImg8bit.png'),
-                         ('gtFine', '_gtFine_labelTrainIds.png'),
-                         ('gtFine', '_gtFine_instanceIds.png')):
+    for kind, suffix in (
+        ('leftImg8bit', '_leftImg8bit.png'),
+        ('gtFine', '_gtFine_labelTrainIds.png'),
+        ('gtFine', '_gtFine_instanceIds.png'),
+    ):
         found = sum(1 for _ in (out / kind / split).glob('*/*' + suffix))
         if found != num:
-            raise UserError(f'{out / kind / split}: expected {num} files *{suffix} as recorded in '
-                            f'{RECORD}, found {found}. Delete {out} and run again.')
+            raise UserError(
+                f'{out / kind / split}: expected {num} files *{suffix} as recorded in '
+                f'{RECORD}, found {found}. Delete {out} and run again.'
+            )
 
 
 def _write(path: Path, array) -> None:
@@ -121,8 +156,15 @@ def _write(path: Path, array) -> None:
         raise UserError(f'{path}: expected to write a PNG, but it failed. Is the disk full?')
 
 
-def generate(out, split: str, num: int, condition: str = 'clear', seed: int = 0, size=(256, 512),
-             progress=None) -> bool:
+def generate(
+    out,
+    split: str,
+    num: int,
+    condition: str = 'clear',
+    seed: int = 0,
+    size=(256, 512),
+    progress=None,
+) -> bool:
     """Write one split of one condition below ``out``.
 
     A folder holds one condition, seed, size and generator, and any number of splits. The images
@@ -167,8 +209,9 @@ def generate(out, split: str, num: int, condition: str = 'clear', seed: int = 0,
         draft.write_text(json.dumps(record, indent=2) + '\n')
         draft.replace(out / RECORD)
     except OSError as error:
-        raise UserError(f'--out {out}: cannot be written ({error}). Choose a writable folder with '
-                        f'enough space.') from error
+        raise UserError(
+            f'--out {out}: cannot be written ({error}). Choose a writable folder with enough space.'
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if fresh and out.is_dir() and not any(out.iterdir()):
