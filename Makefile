@@ -1,6 +1,8 @@
 # make demo   install what is needed into .venv, learn prompts in minutes, show what they gained
 # make test   the same environment plus test tools: lint, format, the whole suite
 #
+# make nano   repeat the pre-training of seem-nano (hours); its weights end up in work_dirs
+#
 # PYTHON=python3.12   the interpreter to build .venv with (3.10 or later; default python3)
 # TORCH="..."         another torch, as pip arguments, remembered until `make clean`. The build without
 #                     CUDA is a tenth of the download:
@@ -34,8 +36,10 @@ TESTS_DONE := $(VENV)/.tests-done
 export PYTHONPATH := $(CURDIR)
 export PYTHONNOUSERSITE := 1
 export PYTHONUNBUFFERED := 1
+# Threads that spin while they wait take the time of whatever else runs, data workers included.
+export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo test install clean FORCE
+.PHONY: help demo test nano install clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +47,14 @@ help:
 
 demo: $(RUNTIME_DONE)
 	$(BIN)/python tools/demo.py
+
+# Both trainings resume where they were stopped.
+STREETS := $(BIN)/python tools/make_streets.py --out data/streets/clear --condition clear --seed 0
+nano: $(RUNTIME_DONE)
+	$(STREETS) --split train --num 3000
+	$(STREETS) --split val --num 100
+	$(BIN)/python tools/train.py configs/seem/seem-nano_streets-clear.py --resume
+	$(BIN)/python tools/train.py configs/seem/seem-nano_streets-clear_full.py --resume
 
 install: $(RUNTIME_DONE)
 

@@ -58,8 +58,8 @@ class CamVidDataset(BaseSegDataset):
             if not folder.is_dir():
                 raise UserError(
                     f'CamVidDataset: the folder {folder} does not exist. Expected data_root to '
-                    f'hold the CamVid images and label maps; docs/datasets.md says where to get them '
-                    f'and which folders to make.'
+                    f'hold the CamVid images and label maps; docs/datasets.md says where to get '
+                    f'them and which folders to make.'
                 )
         by_clip: dict[str, list[Path]] = {}
         for path in sorted(p for p in images.iterdir() if p.suffix in ('.jpg', '.png')):
