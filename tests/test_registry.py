@@ -44,6 +44,8 @@ def test_every_name_is_found(scope, prefix):
     for child in CHILDREN:
         with child.parent.switch_scope_and_registry(scope) as registry:
             for name, component in child.module_dict.items():
+                if not component.__module__.startswith('mmprompt.'):
+                    continue  # what another test registered
                 assert registry.get(prefix + name) is component, f'{prefix}{name} under {scope}'
                 seen += 1
     assert seen
