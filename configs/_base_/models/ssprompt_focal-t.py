@@ -2,7 +2,7 @@
 _base_ = './focal-t.py'
 model = dict(
     type='SSPromptSegmentor',
-    base='weights/seem_focalt_v0.pt',
+    base='{{$MMPROMPT_WEIGHTS:weights}}/seem_focalt_v0.pt',
     base_address='https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focalt_v0.pt',
     data_preprocessor=dict(
         type='mmseg.SegDataPreProcessor',
