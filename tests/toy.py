@@ -146,7 +146,7 @@ def _save(array: np.ndarray, path: Path) -> None:
 def write_streets(root: Path, train: int = 4, val: int = 2, size=(HEIGHT, WIDTH)) -> Path:
     """Write images and labels in the folders of Cityscapes."""
     random = np.random.default_rng(0)
-    for split, count in (('train', train), ('val', val)):
+    for split, count in (('train', train), ('val', val), ('test', val)):
         for index in range(count):
             image, label = _scene(random, len(CLASSES), size)
             instances = np.where(label >= 11, label.astype(np.uint16) * 1000, label)

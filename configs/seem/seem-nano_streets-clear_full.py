@@ -36,10 +36,7 @@ custom_hooks = [
         type='ExportBaseHook',
         out='seem-nano_streets.safetensors',
         interval=300,
-        record=dict(
-            config='configs/seem/seem-nano_streets-clear_full.py',
-            first_stage='configs/seem/seem-nano_streets-clear.py',
-        ),
+        record=dict(config='configs/seem/seem-nano_streets-clear_full.py'),
         data_record={{_base_.data_record}},
     ),
 ]

@@ -212,9 +212,20 @@ def test_the_record_tells_how_the_data_came_to_be(tmp_path):
     hook.before_train(runner)
     hook.after_train(runner)
     record = read_base(tmp_path / 'base.safetensors')[1]['record']
-    assert record['data'] == {'generator': 'abc'}
+    assert record['data'] == {'generator': 'abc'} and 'base' not in record
     with pytest.raises(UserError, match='nowhere.json'):
         ExportBaseHook(data_record='nowhere.json').before_train(runner)
+
+
+def test_the_record_names_the_base_that_training_started_from(tmp_path):
+    first = write_base(tmp_path / 'first.safetensors')
+    model, hook = _model(base=str(first)), ExportBaseHook(out='second.safetensors')
+    runner = _runner(model, tmp_path)
+    hook.before_train(runner)
+    hook.after_train(runner)
+    record = read_base(tmp_path / 'second.safetensors')[1]['record']
+    assert record['base']['fingerprint'] == read_base(first)[1]['fingerprint']
+    assert record['base']['record'] == {'seed': 0}
 
 
 def test_weights_that_are_not_finite_never_replace_good_ones(tmp_path):

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmprompt.common.checkpoint import resolve_weights
+from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
-from mmprompt.foundation.seem.checkpoint import save_base
+from mmprompt.foundation.seem.checkpoint import read_base, save_base
 from mmprompt.registry import HOOKS
 
 
@@ -40,11 +41,15 @@ class ExportBaseHook(Hook):
         self.data_record = data_record
 
     def before_train(self, runner) -> None:
-        """Read the record of the data, before hours of training depend on it.
+        """Read the records of the base and of the data, before hours of training depend on them.
 
         Raises:
-            UserError: the file is missing or no JSON.
+            UserError: the data's file is missing or no JSON.
         """
+        base = getattr(bare_model(runner), 'base', None)
+        if base is not None:
+            _, metadata = read_base(resolve_weights(base))
+            self.record['base'] = {k: metadata[k] for k in ('fingerprint', 'record')}
         if self.data_record is None:
             return
         try:
@@ -67,7 +72,7 @@ class ExportBaseHook(Hook):
     @torch.no_grad()
     def export(self, runner, iteration: int) -> None:
         """Write atomically; weights that are not finite never replace good ones."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         if not is_main_process():
             return
         bad = [n for n, v in model.seem.state_dict().items() if not torch.isfinite(v).all()]
