@@ -29,6 +29,13 @@ SOURCES = (
     'vehicles.py',
 )
 RECORD = 'streets.json'
+KINDS = ('leftImg8bit', 'gtFine')
+# folder and suffix of the three files of a scene, in the order of `sample`
+FILES = (
+    ('leftImg8bit', '_leftImg8bit.png'),
+    ('gtFine', '_gtFine_labelTrainIds.png'),
+    ('gtFine', '_gtFine_instanceIds.png'),
+)
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
@@ -128,7 +135,7 @@ def _reusable(out: Path, split: str, num: int, wanted: dict) -> bool:
                 )
             _complete(out, split, num)
             return True
-    for kind in ('leftImg8bit', 'gtFine'):
+    for kind in KINDS:
         if (out / kind / split).exists():
             raise UserError(
                 f'{out / kind / split} exists but {RECORD} does not record it: '
@@ -138,11 +145,7 @@ def _reusable(out: Path, split: str, num: int, wanted: dict) -> bool:
 
 
 def _complete(out: Path, split: str, num: int) -> None:
-    for kind, suffix in (
-        ('leftImg8bit', '_leftImg8bit.png'),
-        ('gtFine', '_gtFine_labelTrainIds.png'),
-        ('gtFine', '_gtFine_instanceIds.png'),
-    ):
+    for kind, suffix in FILES:
         found = sum(1 for _ in (out / kind / split).glob('*/*' + suffix))
         if found != num:
             raise UserError(
@@ -154,6 +157,23 @@ def _complete(out: Path, split: str, num: int) -> None:
 def _write(path: Path, array) -> None:
     if not cv2.imwrite(str(path), array, PNG):
         raise UserError(f'{path}: expected to write a PNG, but it failed. Is the disk full?')
+
+
+def _write_sample(folder: Path, city: str, stem: str, arrays) -> None:
+    for (kind, suffix), array in zip(FILES, arrays):
+        _write(folder / kind / city / (stem + suffix), array)
+
+
+def _publish(work: Path, out: Path, split: str, num: int, wanted: dict) -> None:
+    """Move a finished split from its hidden folder to its place, then record it."""
+    for kind in KINDS:
+        (out / kind).mkdir(exist_ok=True)
+        (work / kind).rename(out / kind / split)
+    record = _read(out / RECORD) or {**wanted, 'splits': {}}
+    record['splits'][split] = num
+    draft = work / RECORD
+    draft.write_text(json.dumps(record, indent=2) + '\n')
+    draft.replace(out / RECORD)
 
 
 def generate(
@@ -190,24 +210,14 @@ def generate(
         return False
     city, work = f'streets-{condition}', out / f'.unfinished-{split}-{os.getpid()}'
     try:
-        for kind in ('leftImg8bit', 'gtFine'):
+        for kind in KINDS:
             (work / kind / city).mkdir(parents=True)
         for index in range(num):
-            image, labels, instances = sample(seed, split, index, condition, size)
             stem = f'{city}_{index:06d}_000000'
-            _write(work / 'leftImg8bit' / city / f'{stem}_leftImg8bit.png', image)
-            _write(work / 'gtFine' / city / f'{stem}_gtFine_labelTrainIds.png', labels)
-            _write(work / 'gtFine' / city / f'{stem}_gtFine_instanceIds.png', instances)
+            _write_sample(work, city, stem, sample(seed, split, index, condition, size))
             if progress:
                 progress(index + 1)
-        for kind in ('leftImg8bit', 'gtFine'):
-            (out / kind).mkdir(exist_ok=True)
-            (work / kind).rename(out / kind / split)
-        record = _read(out / RECORD) or {**wanted, 'splits': {}}
-        record['splits'][split] = num
-        draft = work / RECORD
-        draft.write_text(json.dumps(record, indent=2) + '\n')
-        draft.replace(out / RECORD)
+        _publish(work, out, split, num, wanted)
     except OSError as error:
         raise UserError(
             f'--out {out}: cannot be written ({error}). Choose a writable folder with enough space.'
