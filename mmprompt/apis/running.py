@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from mmprompt.apis.cli import translate
 from mmprompt.common.checkpoint import install_strict_loader
 
-HOOKS = ('FrozenBaseHook', 'StepSeedHook', 'NonFiniteLossHook', 'PromptFileHook')
+EVERY_RUN = ('FrozenBaseHook', 'StepSeedHook', 'NonFiniteLossHook', 'PromptFileHook')
 GUARDED = ('GuardedDataset', 'FewShotDataset')
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
 _runs = itertools.count(1)
@@ -38,7 +38,7 @@ def prepare(cfg: Config) -> Config:
         checkpoint.type = 'mmprompt.PromptCheckpointHook'
     hooks = list(cfg.get('custom_hooks') or [])
     present = {_plain_name(hook) for hook in hooks}
-    cfg.custom_hooks = hooks + [dict(type=f'mmprompt.{h}') for h in HOOKS if h not in present]
+    cfg.custom_hooks = hooks + [dict(type=f'mmprompt.{h}') for h in EVERY_RUN if h not in present]
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
         if loader and not loader.get('num_workers'):

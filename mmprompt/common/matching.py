@@ -2,7 +2,7 @@
 
 Notation: L decoder layers, B images, Q queries, C classes, T true masks of the batch, P points.
 Points are (x, y) in [0, 1], the corner of the corner pixel being 0 (grid_sample, align_corners
-False). Source: Mask2Former / SEEM, `reference` values as defaults: cost 2, 5, 5; 12544 points.
+False). Source: Mask2Former / SEEM, the published values as defaults: cost 2, 5, 5; 12544 points.
 """
 
 from collections.abc import Sequence
