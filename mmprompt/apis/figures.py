@@ -56,21 +56,24 @@ def draw_scenes(scenes: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
 
 
 def draw_weights(classes: Sequence[str], weights: np.ndarray, path: str | Path) -> None:
-    """Bars of the learned weight w of each class and of 1 - w, the share of the default embedding.
+    """The learned weight w of each class, around the 0.5 at which it started.
 
     Args:
         classes: C names.
-        weights: (C,) in [0, 1]; w multiplies the learned embedding (SSPrompt, Eq. 6).
+        weights: (C,) in [0, 1]; w multiplies the learned embedding and 1 - w the default one
+            (SSPrompt, Eq. 6).
         path: the PNG to write.
     """
     figure, axis = plt.subplots(figsize=(0.42 * len(classes) + 1.5, 3))
     place = np.arange(len(classes))
-    axis.bar(place, weights, color='#2a6f97', label='learned, w')
-    axis.bar(place, 1 - weights, bottom=weights, color='#d9d9d9', label='default, 1 - w')
-    low, high = weights.min(), weights.max()
-    margin = max(0.02, high - low)
-    axis.set_ylim(max(0.0, low - margin), min(1.0, high + margin))
+    axis.axhline(0.5, color='#999999', linewidth=1)
+    axis.vlines(place, 0.5, weights, color='#2a6f97')
+    axis.plot(place, weights, 'o', color='#2a6f97')
+    reach = max(0.02, 1.15 * float(np.abs(weights - 0.5).max()))
+    axis.set_ylim(0.5 - reach, 0.5 + reach)
     axis.set_xticks(place, classes, rotation=45, ha='right')
-    axis.set_ylabel('share of the prompt')
-    axis.legend(loc='upper right', fontsize=8)
+    axis.set_ylabel('w, share of the learned')
+    other = axis.twinx()
+    other.set_ylim(0.5 + reach, 0.5 - reach)
+    other.set_ylabel('1 - w, of the default')
     _save(figure, path)

@@ -101,7 +101,7 @@ def cell_config(table: Table, cell: Cell, work_dir: str) -> Config:
     few_shot = cfg.train_dataloader.dataset
     few_shot.pop('manifest', None)
     few_shot.update(k=cell.shots, seed=cell.seed)
-    # The seed is the cell's, and what is measured is the test split, once, after training.
+    # The test split is measured once, after training; the split for choosing is not needed.
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     cfg.train_cfg.pop('val_interval', None)
     return cfg
