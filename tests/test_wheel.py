@@ -1,5 +1,6 @@
 """A wheel, not an editable install: complete, and working from an empty folder."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def files(folder: str, *suffixes: str) -> set[str]:
 def test_holds_code_configs_tools_and_weights(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert files('mmprompt', '.py') <= names
+    assert 'mmprompt/weights/seem-nano_streets.safetensors' in names
     assert files('mmprompt/weights', '.safetensors', '.json') <= names
     shipped = files('configs', '.py') | files('tools', '.py')
     assert shipped and {f'mmprompt/.mim/{name}' for name in shipped} <= names
@@ -97,9 +99,25 @@ for path in leaves:
 seem = Config.fromfile(str(package / '.mim/configs/_base_/models/seem-nano.py')).seem
 MODELS.build(dict(seem, type='mmprompt.SEEM'))
 print('works with', len(leaves), 'configs')
+
+import numpy as np
+from mmprompt.apis import Inferencer
+
+segment = Inferencer('configs/ssprompt/nano_streets-fog_zero-shot.py')
+image = np.random.default_rng(0).integers(256, size=(64, 128, 3), dtype=np.uint8)
+print('segments', *segment(image).pred_sem_seg.data.shape)
+
+import runpy
+
+tool = package / '.mim/tools/make_streets.py'
+sys.argv = [str(tool), '--out', 'made', '--num', '1', '--size', '64x128']
+runpy.run_path(str(tool), run_name='__main__')
 """
 
 
 def test_works_from_an_empty_folder(site, tmp_path):
-    answer = run(sys.executable, '-c', FROM_AN_EMPTY_FOLDER, str(site), cwd=tmp_path)
-    assert answer.splitlines()[-1].startswith('works with ')
+    env = {**os.environ, 'MMPROMPT_CACHE': str(tmp_path / 'cache')}
+    answer = run(sys.executable, '-c', FROM_AN_EMPTY_FOLDER, str(site), cwd=tmp_path, env=env)
+    assert 'works with ' in answer
+    assert 'segments 1 64 128\n' in answer
+    assert len(list((tmp_path / 'made').glob('*/train/*/*.png'))) == 3
