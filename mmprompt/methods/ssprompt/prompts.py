@@ -26,6 +26,8 @@ class SigmoidWeight(nn.Module):
 
     def __init__(self, rows: int, init: float = 0.5) -> None:
         super().__init__()
+        if not 0 < init < 1:
+            raise ValueError(f'weight.init must lie between 0 and 1 for sigmoid, found {init!r}.')
         self.theta = nn.Parameter(torch.full((rows,), math.log(init / (1 - init))))
 
     def forward(self) -> Tensor:
@@ -38,6 +40,8 @@ class ClampWeight(nn.Module):
 
     def __init__(self, rows: int, init: float = 0.5) -> None:
         super().__init__()
+        if not 0 <= init <= 1:
+            raise ValueError(f'weight.init must be 0 to 1 for clamp, found {init!r}.')
         self.value = nn.Parameter(torch.full((rows,), float(init)))
 
     def forward(self) -> Tensor:
@@ -53,7 +57,10 @@ class FixedWeight(nn.Module):
 
     def __init__(self, rows: int, value: float = 0.5) -> None:
         super().__init__()
-        self.register_buffer('constant', torch.full((rows,), float(value)), persistent=False)
+        if not 0 <= value <= 1:
+            raise ValueError(f'weight.value must be 0 to 1 for fixed, found {value!r}.')
+        self.value = float(value)
+        self.register_buffer('constant', torch.full((rows,), self.value), persistent=False)
 
     def forward(self) -> Tensor:
         """Weights, (R,)."""
@@ -103,7 +110,8 @@ class BlendedPrompt(BaseModule):
             raise ValueError(f'init must be one of {list(INITS)}, found {init!r}.')
         self.init, self.init_std = init, init_std
         kind = dict(type=weight) if isinstance(weight, str) else dict(weight)
-        self.weight = _choose(WEIGHTS, kind.pop('type'), 'weight')(rows, **kind)
+        self.weight_kind = kind.pop('type', None)
+        self.weight = _choose(WEIGHTS, self.weight_kind, 'weight.type')(rows, **kind)
         self._embedding = _choose(DECAY_TARGETS, decay_to, 'decay_to')
         self.register_parameter(self._embedding, nn.Parameter(torch.zeros(rows, dim)))
         self.register_buffer('default', torch.zeros(rows, dim), persistent=False)
@@ -119,6 +127,12 @@ class BlendedPrompt(BaseModule):
     def embedding(self) -> Tensor:
         """The learned embedding, (R, D), in either form of the parameter."""
         return getattr(self, self._embedding) + self._origin
+
+    @property
+    def reading(self) -> dict:
+        """What the trained tensors mean, beyond their names and shapes; plain values."""
+        fixed = {'weight.value': self.weight.value} if self.weight_kind == 'fixed' else {}
+        return {'weight': self.weight_kind, **fixed}
 
     @torch.no_grad()
     def fill(self, default: Tensor) -> None:
@@ -174,7 +188,12 @@ class SpaPrompt(BlendedPrompt):
         rows = num_prompts * chosen.copies
         super().__init__(rows, dim, weight, init, init_std, decay_to, init_cfg)
         self.num_prompts = num_prompts
-        self.source = chosen
+        self.source, self.source_name = chosen, source
+
+    @property
+    def reading(self) -> dict:
+        """See `BlendedPrompt`."""
+        return {'source': self.source_name, **super().reading}
 
 
 @MODELS.register_module()
@@ -205,6 +224,11 @@ class SemPrompt(BlendedPrompt):
         self.num_prompts = num_prompts
         self.renormalise = renormalise
 
+    @property
+    def reading(self) -> dict:
+        """See `BlendedPrompt`."""
+        return {'renormalise': self.renormalise, **super().reading}
+
     def forward(self) -> Tensor:
         """Blended rows, (C, D)."""
         rows = super().forward()
@@ -230,11 +254,18 @@ class DefaultPrompt(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.source = _choose(SOURCES, source, 'source')
+        self.source, self.source_name = _choose(SOURCES, source, 'source'), source
         self.num_prompts = num_prompts
         rows = num_prompts * self.source.copies
         self.register_buffer('default', torch.zeros(rows, dim), persistent=False)
         self.filled = False
+
+    @property
+    def reading(self) -> dict:
+        """What the other, learned prompt was trained beside; see `BlendedPrompt`."""
+        # Only the points of a grid add tokens; other rows are the frozen model's, however many.
+        points = {'num_prompts': self.num_prompts} if self.source.needs_object_tokens else {}
+        return {'source': self.source_name, **points}
 
     @torch.no_grad()
     def fill(self, default: Tensor) -> None:

@@ -170,3 +170,20 @@ def test_errors_name_argument_and_options(build, names):
     with pytest.raises(ValueError) as error:
         build()
     assert all(name in str(error.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    'weight, words',
+    [
+        (dict(type='sigmoid', init=0), 'weight.init.*sigmoid, found 0'),
+        (dict(type='sigmoid', init=1.0), 'weight.init.*sigmoid, found 1.0'),
+        (dict(type='clamp', init=1.5), 'weight.init.*clamp, found 1.5'),
+        (dict(type='fixed', value=-1), 'weight.value.*fixed, found -1'),
+        (dict(init=0.5), 'weight.type.*found None'),
+        ('soft', "weight.type.*found 'soft'"),
+    ],
+)
+def test_wrong_weights_are_named(weight, words):
+    with pytest.raises(ValueError, match=words):
+        SpaPrompt(ROWS, DIM, weight=weight)
+    SpaPrompt(ROWS, DIM, weight=dict(type='clamp', init=1))
