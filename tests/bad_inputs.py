@@ -157,9 +157,8 @@ def label_of_another_size(place):
     return 'train', option, [str(label(place)), '64x32', '64x48']
 
 
-def _prompt(place, **changes):
-    model = toy.toy_segmentor(place / 'base.safetensors')
-    built = MODELS.build(model)
+def _prompt(place, model=None, **changes):
+    built = MODELS.build(toy.toy_segmentor(place / 'base.safetensors', **(model or {})))
     prompt = built.export_prompt()
     for key, value in changes.items():
         setattr(prompt, key, value)
@@ -176,6 +175,29 @@ def prompt_of_another_base(place):
 def prompt_of_other_classes(place):
     _prompt(place, classes=[*toy.CLASSES[:-1], 'tram'])
     return 'test', ['prompt.safetensors'], ['prompt.safetensors', 'tram', 'bicycle']
+
+
+def prompt_of_swapped_classes(place):
+    _prompt(place, classes=[toy.CLASSES[1], toy.CLASSES[0], *toy.CLASSES[2:]])
+    words = ['prompt.safetensors', 'another order', "'road'", "'sidewalk'"]
+    return 'test', ['prompt.safetensors'], words
+
+
+def _prompt_of_spatial(place, **keys):
+    prompt = dict(type='SpaPrompt', num_prompts=toy.PROMPTS, **keys)
+    _prompt(place, dict(decode_head=dict(spatial_prompt=prompt)))
+
+
+def prompt_of_another_shape(place):
+    _prompt_of_spatial(place, source='both')
+    words = ['prompt.safetensors', 'spatial_prompt.offset', '(9, 16)', '(18, 16)']
+    return 'test', ['prompt.safetensors'], words
+
+
+def prompt_of_another_reading(place):
+    _prompt_of_spatial(place, source='query_pos')
+    words = ['prompt.safetensors', 'spatial_prompt.source', "'query'", "'query_pos'"]
+    return 'test', ['prompt.safetensors'], words
 
 
 def prompt_cut_in_half(place):
@@ -327,6 +349,9 @@ CASES = [
     label_of_another_size,
     prompt_of_another_base,
     prompt_of_other_classes,
+    prompt_of_swapped_classes,
+    prompt_of_another_shape,
+    prompt_of_another_reading,
     prompt_cut_in_half,
     not_a_prompt,
     not_even_safetensors,

@@ -1,5 +1,6 @@
 """Pre-training of SEEM together with its text encoder."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from mmprompt.common.checkpoint import fingerprint, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.common.matching import MaskTargets
+from mmprompt.foundation.seem.architecture import architecture
 from mmprompt.foundation.seem.checkpoint import read_base
 from mmprompt.foundation.seem.criterion import SetCriterion
 from mmprompt.foundation.seem.drawing import draw_strokes
@@ -252,9 +254,11 @@ class SEEMPretrainer(BaseModel):
         if self._cache is None:
             from mmprompt.common.feature_cache import FeatureCache
 
-            self._cache = FeatureCache(
-                fingerprint=fingerprint(self.seem.backbone.state_dict()), **self._cache_config
-            )
+            backbone = self.seem.backbone
+            parts = architecture(self.seem_config['backbone'], type(backbone))
+            text = fingerprint(backbone.state_dict()) + json.dumps(parts, sort_keys=True)
+            found = hashlib.sha256(text.encode()).hexdigest()
+            self._cache = FeatureCache(fingerprint=found, **self._cache_config)
 
         def encode(images: Tensor) -> dict[str, Tensor]:
             return {f'map{i}': m for i, m in enumerate(self.seem.backbone(images))}

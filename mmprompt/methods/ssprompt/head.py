@@ -3,7 +3,7 @@
 Notation: B images, Q queries, C classes, D channels, (h, w) at stride 4, (H, W) input pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from mmprompt.methods.ssprompt.text import text_bank_of
 from mmprompt.registry import MODELS
 
 MASK_STRIDE = 4
+PROMPTS = ('spatial_prompt', 'semantic_prompt')
 
 
 def _resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -37,6 +38,13 @@ def resize_logits(output: SEEMOutput, size: tuple[int, int], align_corners: bool
 
 
 RESIZES = dict(scores=resize_scores, logits=resize_logits)
+
+
+def read_configs(configs: Mapping) -> dict[str, dict]:
+    """The `reading` of both prompts by their configs in a recipe."""
+    given = {part: configs[part] for part in PROMPTS if part in configs}
+    sizes = dict(num_prompts=1, dim=1)
+    return {part: MODELS.build({**sizes, **config}).reading for part, config in given.items()}
 
 
 def is_trained(*modules: nn.Module) -> bool:
@@ -125,6 +133,11 @@ class SEEMPromptHead(BaseModule):
                 "spatial_prompt.source 'grid' needs the decoder in which object queries attend to "
                 'spatial tokens; set decoder.object_tokens=True.'
             )
+
+    @property
+    def reading(self) -> dict[str, dict]:
+        """What the tensors of a prompt file mean: effective values, defaults included."""
+        return {part: getattr(self, part).reading for part in PROMPTS}
 
     def fill(self, semantic: Tensor) -> None:
         """Give both prompts their defaults; once, after the frozen weights are in place.

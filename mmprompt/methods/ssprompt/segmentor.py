@@ -1,5 +1,8 @@
 """SSPrompt as a segmentor: frozen base, feature cache and prompt file around `SEEMPromptHead`."""
 
+import copy
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmseg.models import EncoderDecoder
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmprompt.common.audit import describe_audit, trained_parameters
 from mmprompt.common.checkpoint import resolve_weights
@@ -18,8 +21,9 @@ from mmprompt.common.freeze import freeze, frozen_roots, under_roots
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.common.text_bank import Names
 from mmprompt.foundation.seem import SEEMFeatures
+from mmprompt.foundation.seem.architecture import architecture, check_architecture
 from mmprompt.foundation.seem.checkpoint import read_base
-from mmprompt.methods.ssprompt.head import is_trained
+from mmprompt.methods.ssprompt.head import is_trained, read_configs
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt
 from mmprompt.methods.ssprompt.text import encode_names
 from mmprompt.registry import MODELS
@@ -76,6 +80,9 @@ class SSPromptSegmentor(EncoderDecoder):
         init_cfg: dict | None = None,
     ) -> None:
         decode_head = {'num_classes': len(classes), **decode_head}
+        parts = {'backbone': backbone, **{k: decode_head[k] for k in ('pixel_decoder', 'decoder')}}
+        # Before building: what is built may take its config apart.
+        parts = copy.deepcopy(parts)
         super().__init__(
             backbone=backbone,
             decode_head=decode_head,
@@ -85,6 +92,7 @@ class SSPromptSegmentor(EncoderDecoder):
             init_cfg=init_cfg,
         )
         freeze(self.backbone)
+        self._part_configs = parts
         self.classes = tuple(classes)
         self.base, self.base_address = base, base_address
         self.texts = self.classes if texts is None else texts
@@ -126,7 +134,13 @@ class SSPromptSegmentor(EncoderDecoder):
             return
         path = self._base_path()
         tensors, metadata = read_base(path)
-        self._check_heads(metadata['config'], str(path))
+        check_architecture(
+            self._part_configs,
+            self._modules_of_base(),
+            metadata['config'],
+            str(path),
+            dict(pixel_decoder=HEAD, decoder=HEAD),
+        )
         self._copy(tensors, str(path))
         bank = encode_names(self.texts, tensors, metadata['config'], self.templates)
         self.decode_head.fill(bank.embeddings)
@@ -141,17 +155,19 @@ class SSPromptSegmentor(EncoderDecoder):
                 raise
             raise UserError(f'{error} This base comes from {self.base_address}.') from error
 
-    def _check_heads(self, config: Mapping, source: str) -> None:
-        """The number of attention heads leaves no trace in shapes; a wrong one is a silent bug."""
-        for part in ('pixel_decoder', 'decoder'):
-            given = (config.get(part) or {}).get('num_heads')
-            layers = self.decode_head.get_submodule(part).modules()
-            found = {m.num_heads for m in layers if hasattr(m, 'num_heads')}
-            if given is not None and found - {given}:
-                raise UserError(
-                    f'{source}: expected {part}.num_heads {given}, with which it was trained, '
-                    f'found {sorted(found)} in the config. Correct decode_head.{part}.num_heads.'
-                )
+    def _modules_of_base(self) -> dict[str, nn.Module]:
+        head = self.decode_head
+        return dict(backbone=self.backbone, pixel_decoder=head.pixel_decoder, decoder=head.decoder)
+
+    def _feature_fingerprint(self) -> str:
+        """Of the frozen weights and of what computes features with them (SHA-256, hex)."""
+        modules = self._modules_of_base()
+        parts = {
+            part: architecture(self._part_configs[part], type(modules[part]))
+            for part in ('backbone', 'pixel_decoder')
+        }
+        text = f'{self.base_fingerprint}\0{json.dumps(parts, sort_keys=True)}'
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @torch.no_grad()
     def _copy(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -207,7 +223,8 @@ class SSPromptSegmentor(EncoderDecoder):
         if self._cache_config is None:
             return self._encode(inputs)
         if self._cache is None:
-            self._cache = FeatureCache(fingerprint=self.base_fingerprint, **self._cache_config)
+            fingerprint = self._feature_fingerprint()
+            self._cache = FeatureCache(fingerprint=fingerprint, **self._cache_config)
         maps = self._cache.fetch(inputs, lambda images: self._encode(images).as_dict())
         return SEEMFeatures.from_dict(maps)
 
@@ -249,14 +266,19 @@ class SSPromptSegmentor(EncoderDecoder):
                 'This model learns no prompt (both are DefaultPrompt), so there is no prompt file '
                 'to write. Use a config with SpaPrompt or SemPrompt.'
             )
-        recipe = dict(self.decode_head.prompt_configs, text=self._text_recipe())
+        recipe = dict(
+            self.decode_head.prompt_configs,
+            reading=self.decode_head.reading,
+            text=self._text_recipe(),
+        )
         return PromptFile(tensors, self.method, self.classes, self.base_fingerprint, recipe)
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
         """Take over the tensors of a prompt file.
 
         Raises:
-            UserError: it is no prompt file, or of another method, base, class list or shape.
+            UserError: it is no prompt file, or of another method, base, class list, shape or
+                reading (what a tensor replaces and how it is blended).
         """
         if not isinstance(prompt, PromptFile):
             prompt = PromptFile.load(prompt)
@@ -268,6 +290,7 @@ class SSPromptSegmentor(EncoderDecoder):
             shapes=shapes,
             method=self.method,
         )
+        self._check_reading(prompt)
         text = prompt.recipe.get('text', self._text_recipe())
         if text != self._text_recipe():
             raise UserError(
@@ -276,6 +299,20 @@ class SSPromptSegmentor(EncoderDecoder):
                 f'it.'
             )
         self.decode_head.load_state_dict(prompt.tensors, strict=False)
+
+    def _check_reading(self, prompt: PromptFile) -> None:
+        """Equal tensors mean something else in another place, or blended in another way."""
+        found = prompt.recipe.get('reading')
+        if found is None:  # then its configs say it
+            found = read_configs(prompt.recipe)
+        for part, own in self.decode_head.reading.items():
+            theirs = found.get(part) or {}
+            for key in (k for k in own | theirs if own.get(k) != theirs.get(k)):
+                raise UserError(
+                    f'{prompt.path or "prompt"}: expected a prompt learned with {part}.{key} '
+                    f'{own.get(key)!r}, as the config says, found {theirs.get(key)!r}. Use the '
+                    f'config that trained it.'
+                )
 
 
 def _item(names: Sequence[str], index: int) -> str:

@@ -1,6 +1,7 @@
 """The segmentor: base loading, text encoder, cache, prompt file and class order."""
 
 import gc
+import json
 
 import pytest
 import torch
@@ -181,7 +182,21 @@ def test_prompt_file(base, tmp_path, name, spatial, semantic, count):
     assert torch.equal(scores(other), scores(model))
 
 
+def refuses(model, prompt, words):
+    before = scores(model)
+    with pytest.raises(UserError, match=words):
+        model.load_prompt(prompt)
+    assert torch.equal(scores(model), before)
+
+
 def test_prompt_file_of_another_model_is_refused(base, tmp_path):
+    def spatial(**keys):
+        prompt = dict(type='SpaPrompt', num_prompts=PROMPTS, **keys)
+        return build(base, decode_head=dict(spatial_prompt=prompt))
+
+    def semantic(**keys):
+        return build(base, decode_head=dict(semantic_prompt=dict(type='SemPrompt', **keys)))
+
     path = trained(base).export_prompt().save(tmp_path / 'prompt.safetensors')
     other_base = write_base(tmp_path / 'other.safetensors', seed=1)
     swapped = (CLASSES[1], CLASSES[0], *CLASSES[2:])
@@ -198,12 +213,25 @@ def test_prompt_file_of_another_model_is_refused(base, tmp_path):
             build(base, decode_head=dict(spatial_prompt=dict(type='SpaPrompt', num_prompts=4))),
             r'\(4, 16\).*\(9, 16\)',
         ),
+        (spatial(source='query_pos'), "spatial_prompt.source 'query_pos'.*found 'query'"),
+        (semantic(renormalise=True), 'semantic_prompt.renormalise True.*found False'),
     ]
     for model, words in refused:
-        before = scores(model)
-        with pytest.raises(UserError, match=words):
-            model.load_prompt(path)
-        assert torch.equal(scores(model), before)
+        refuses(model, path, words)
+    fixed = spatial(weight=dict(type='fixed', value=0.5))
+    path = fixed.export_prompt().save(tmp_path / 'fixed.safetensors')
+    other = dict(type='fixed', value=0.25)
+    refuses(spatial(weight=other), path, 'spatial_prompt.weight.value 0.25.*found 0.5')
+    spatial(weight='fixed').load_prompt(path)  # 0.5 is the default
+
+
+def test_reading_of_a_recipe_without_it(base):
+    """The configs in the recipe say the same."""
+    prompt = build(base).export_prompt()
+    del prompt.recipe['reading']
+    build(base).load_prompt(prompt)
+    head = dict(semantic_prompt=dict(type='SemPrompt', renormalise=True))
+    refuses(build(base, decode_head=head), prompt, 'renormalise')
 
 
 def test_nothing_learned_nothing_exported(base):
@@ -230,21 +258,56 @@ def test_missing_base_names_its_address(tmp_path):
         model.load_base()
 
 
-def test_base_of_another_architecture_is_refused(base, tmp_path):
-    heads = toy_seem()
-    heads['decoder']['num_heads'] = 4
-    layers = toy_seem()
-    layers['decoder']['num_layers'] = 2
-    for seem, words in ((heads, 'decoder.num_heads'), (layers, 'extra decode_head.decoder.layers')):
-        with pytest.raises(UserError, match=words):
-            MODELS.build(toy_segmentor(base, seem)).load_base()
+@pytest.mark.parametrize(
+    'part, key, value',
+    [
+        ('decoder', 'num_heads', 4),
+        ('decoder', 'num_layers', 2),
+        ('pixel_decoder', 'num_groups', 8),
+        ('pixel_decoder', 'num_heads', 4),
+        ('backbone', 'block', 'postnorm'),
+        ('backbone', 'stem_padding', 2),
+    ],
+)
+def test_base_of_another_architecture_is_refused(base, part, key, value):
+    seem = toy_seem()
+    seem[part][key] = value
+    with pytest.raises(UserError, match=rf'{part}\.{key} .*found {value!r}.*Correct .*{part}'):
+        MODELS.build(toy_segmentor(base, seem)).load_base()
+
+
+def test_base_that_lacks_a_part_is_refused(base, tmp_path):
     tensors, metadata = load_tensors(base)
-    tensors = {k: v for k, v in tensors.items() if not k.startswith('text_encoder.')}
-    mute = save_tensors(
-        tmp_path / 'mute.safetensors', tensors, {**metadata, 'fingerprint': fingerprint(tensors)}
-    )
-    with pytest.raises(UserError, match='no text encoder'):
-        build(mute).load_base()
+    for prefix, words in (('text_encoder.', 'no text encoder'), ('decoder.pn', 'missing decode_')):
+        kept = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+        metadata['fingerprint'] = fingerprint(kept)
+        with pytest.raises(UserError, match=words):
+            build(save_tensors(tmp_path / 'part.safetensors', kept, metadata)).load_base()
+
+
+def test_defaults_and_values_of_training_alone_are_no_difference(base):
+    seem = toy_seem(object_tokens=True)
+    seem['backbone'].update(drop_path_rate=0.0, layer_scale=1.0, type='FocalNet', depths=[1] * 4)
+    seem['backbone'].pop('block')
+    seem['decoder'].update(logit_scale=3.0)
+    MODELS.build(toy_segmentor(base, seem)).load_base()
+
+
+def test_cache_of_another_architecture_is_not_used(base, tmp_path):
+    """Even where the base says nothing about its config."""
+    tensors, metadata = load_tensors(base)
+    config = json.loads(metadata['config'])
+    metadata['config'] = json.dumps(dict(text_encoder=config['text_encoder']))
+    mute = save_tensors(tmp_path / 'mute.safetensors', tensors, metadata)
+    seem = toy_seem()
+    seem['pixel_decoder']['num_groups'] = 8
+    cache = dict(root=str(tmp_path / 'features'))
+    image = torch.randn(1, 3, 32, 64)
+    wrong = MODELS.build(toy_segmentor(mute, seem, feature_cache=cache)).extract_feat(image)
+    right = build(mute, feature_cache=cache).extract_feat(image)
+    plain = build(mute).extract_feat(image)
+    assert torch.equal(right.mask_features, plain.mask_features)
+    assert not torch.equal(right.mask_features, wrong.mask_features)
 
 
 def test_expected_number_of_parameters(base):
