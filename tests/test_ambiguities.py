@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmprompt.foundation.seem.decoder import MAX_POINTS
+
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(
     r'^\| `(?P<key>[^`]+)` \| `(?P<default>[^`]+)` \| (?P<why>.+) \| `(?P<where>[^`]+)` \|$'
@@ -65,13 +67,30 @@ def test_key_and_default(row):
     used = list(configs_with(owner.__name__, row['key']))
     assert used, f'no config has a {owner.__name__} above {row["key"]}'
     for path, part in used:
-        subject = SUBJECTS.get(argument)
-        other = subject is not None and subject in path.stem
-        assert other or part.get(argument, default) == default, path
+        word, value = SUBJECTS.get(argument, (None, None))
+        expected = value if word is not None and word in path.stem else default
+        assert part.get(argument, default) == expected, path
 
 
-#: Argument -> part of the names of leaves whose very subject is another value of it.
-SUBJECTS = dict(weight='embedding-only', source='grid', allow_missing='camvid-dusk')
+#: Argument -> (part of the names of leaves whose very subject it is, its value in those).
+SUBJECTS = dict(
+    weight=('embedding-only', 'fixed'),
+    source=('grid', 'grid'),
+    allow_missing=('camvid-dusk', True),
+)
+#: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
+PLAIN = dict(
+    SpaPrompt={'dim', 'init_cfg'},
+    SemPrompt={'dim', 'init_cfg'},
+    DefaultPrompt={'dim', 'init_cfg'},
+    SSPromptSemanticLoss={'loss_name'},
+    SEEMPromptHead={'init_cfg', 'text_bank', 'loss_decode'},
+    SSPromptSegmentor={
+        *('base_address', 'feature_cache', 'expected_parameters'),
+        *('data_preprocessor', 'train_cfg', 'test_cfg', 'init_cfg'),
+    },
+    FewShotDataset={'manifest', 'k'},
+)
 
 
 def test_there_are_rows_and_no_row_twice():
@@ -79,12 +98,16 @@ def test_there_are_rows_and_no_row_twice():
     assert len(found) > 20 and len(set(found)) == len(found)
 
 
-def test_every_open_choice_of_the_components_is_listed():
+@pytest.mark.parametrize('name', PLAIN)
+def test_every_open_choice_of_the_components_is_listed(name):
     """An argument with a default that changes what is learned may not go unexplained."""
-    listed = {(row['where'].split('.')[-1], row['key'].split('.')[-1]) for row in rows()}
-    plain = {'dim', 'init_cfg', 'loss_name', 'text_bank', 'loss_decode'}
-    for name in ('SpaPrompt', 'SemPrompt', 'SSPromptSemanticLoss', 'SEEMPromptHead'):
-        owner = component(f'mmprompt.methods.ssprompt.{name}')
-        parameters = inspect.signature(owner).parameters.values()
-        optional = {p.name for p in parameters if p.default is not p.empty}
-        assert {(name, key) for key in optional - plain} <= listed
+    listed = {row['key'].split('.')[-1] for row in rows() if row['where'].endswith(f'.{name}')}
+    room = 'datasets.few_shot' if name == 'FewShotDataset' else 'methods.ssprompt'
+    parameters = inspect.signature(component(f'mmprompt.{room}.{name}')).parameters.values()
+    optional = {p.name for p in parameters if p.default is not p.empty}
+    assert optional - PLAIN[name] == listed
+
+
+def test_the_limit_of_stroke_points_is_the_one_told():
+    text = (ROOT / 'docs' / 'ambiguities.md').read_text()
+    assert f'{MAX_POINTS} evenly spread ones' in text
