@@ -20,6 +20,7 @@ NANO, R50 = 81, 129  # one row of a prompt: an embedding and its weight
 AUDIT = {
     'seem/seem-nano_streets-clear': 1_850_073,
     'seem/seem-nano_streets-clear_full': 1_850_073,
+    'seem/seem-nano_camvid-day': 1_850_073,
     'seem/seem-r50_camvid-day': 2_220_609,
     'ssprompt/focal-t_cityscapes_16shot': (100 + 19) * 513,
     'ssprompt/nano_streets-fog_16shot': (100 + 19) * NANO,

@@ -2,6 +2,20 @@
 dataset_type = 'CamVidDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/camvid'
 scale = (240, 180)
+# Each class in the words that stand for it in the text encoder, the data set's own name first.
+class_texts = (
+    'sky',
+    'building',
+    ('pole', 'post'),
+    ('road', 'street'),
+    ('sidewalk', 'pavement'),
+    ('tree', 'vegetation'),
+    ('traffic sign', 'sign symbol'),
+    ('fence', 'railing'),
+    ('car', 'vehicle'),
+    ('pedestrian', 'person'),
+    ('bicyclist', 'cyclist'),
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
