@@ -144,7 +144,6 @@ def recipe_of(runner: Any) -> dict:
     cfg = runner.cfg
     optim = cfg.get('optim_wrapper') or {}
     loader = cfg.get('train_dataloader') or {}
-    dataset = loader.get('dataset') or {}
     recipe = {
         'config': Path(cfg.filename).stem if cfg.filename else None,
         'iterations': runner.iter,
@@ -153,8 +152,28 @@ def recipe_of(runner: Any) -> dict:
         'schedule': _plain(cfg.get('param_scheduler')),
         'seed': runner.seed,
     }
-    few_shot = {k: dataset[k] for k in ('manifest', 'k', 'seed', 'sampling') if k in dataset}
-    return recipe | ({'few_shot': _plain(few_shot)} if few_shot else {})
+    manifest = _manifest_of(runner)
+    if manifest is None:
+        return recipe
+    # What was drawn, from the manifest in use; its path would tell of the user's folders.
+    few_shot = {
+        'k': manifest.k,
+        'seed': manifest.seed,
+        'sampling': manifest.sampling,
+        'num_images': len(manifest.images),
+        'dataset': manifest.dataset.get('fingerprint'),
+    }
+    return recipe | {'few_shot': few_shot}
+
+
+def _manifest_of(runner: Any) -> Any:
+    """The manifest of the training dataset, whatever wraps it; None without few-shot."""
+    # Not runner.train_loop: that property builds the loop.
+    loader = getattr(runner._train_loop, 'dataloader', None)
+    dataset = getattr(loader, 'dataset', None)
+    while dataset is not None and getattr(dataset, 'manifest', None) is None:
+        dataset = getattr(dataset, 'dataset', None)
+    return getattr(dataset, 'manifest', None)
 
 
 def _plain(value: Any) -> Any:
