@@ -27,20 +27,18 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def make_config(place, work_dir, **dataset) -> Config:
-    """Few-shot, random flips, dataset shuffling and the feature cache; no validation."""
-    steps = [
-        'LoadImageFromFile',
-        'mmseg.LoadAnnotations',
-        'mmseg.RandomFlip',
-        'mmseg.PackSegInputs',
+    """Few-shot, random flips and the feature cache; no validation."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmseg.LoadAnnotations'),
+        dict(type='mmseg.RandomFlip', prob=0.5),
+        dict(type='mmseg.PackSegInputs'),
     ]
-    pipeline = [dict(type=f'mmseg.{step}') for step in steps]
-    pipeline[1]['prob'] = 0.5
     whole = dict(
         type='mmseg.CityscapesDataset',
         data_root=str(place / 'data'),
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=[dict(type='LoadImageFromFile'), *pipeline],
+        pipeline=pipeline,
     )
     features = dict(root=str(work_dir / 'features'))
     config = dict(
