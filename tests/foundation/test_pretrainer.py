@@ -139,6 +139,19 @@ def test_a_frozen_backbone_stays_as_it_is(cache):
         assert len(model._cache) == 2
 
 
+def test_the_cache_tells_backbones_of_equal_weights_apart(tmp_path):
+    other = toy_seem()
+    other['backbone']['stem_padding'] = 2  # 3 by default
+    inputs, _ = _batch(_model())
+    found = []
+    for seem in (toy_seem(), other):
+        model = _model(seem=seem, frozen=('backbone',), feature_cache=dict(root=str(tmp_path)))
+        model.eval()  # no stochastic depth
+        found.append(model.encode(inputs).mask_features)
+        torch.testing.assert_close(found[-1], model.seem.encode_image(inputs).mask_features)
+    assert not torch.allclose(*found)
+
+
 def test_an_unknown_part_to_freeze_is_named():
     with pytest.raises(UserError, match='backbon'):
         _model(frozen=('backbon',))
