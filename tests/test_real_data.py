@@ -1,0 +1,70 @@
+"""The configs on real images and weights; skipped where the environment names none."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+import mmprompt  # noqa: F401
+from mmprompt.apis.cli import find_config
+from mmprompt.common.checkpoint import install_strict_loader
+
+DATA, WEIGHTS = os.environ.get('MMPROMPT_DATA'), os.environ.get('MMPROMPT_WEIGHTS')
+RESNET = 'resnet50_imagenet_caffe.safetensors'
+camvid = pytest.mark.skipif(
+    not (DATA and Path(DATA, 'camvid').is_dir()), reason='MMPROMPT_DATA names no CamVid'
+)
+resnet = pytest.mark.skipif(
+    not (WEIGHTS and Path(WEIGHTS, RESNET).is_file()), reason=f'MMPROMPT_WEIGHTS holds no {RESNET}'
+)
+
+
+def build(node):
+    with DefaultScope.overwrite_default_scope('mmprompt'):
+        return DATASETS.build(node)
+
+
+@camvid
+def test_camvid_day_has_its_frames_and_classes():
+    cfg = find_config('configs/seem/seem-r50_camvid-day.py')
+    train, val = build(cfg.train_dataloader.dataset), build(cfg.val_dataloader.dataset)
+    assert (len(train), len(val)) == (305, 101)
+    sample = val[0]['data_samples']
+    assert sample.gt_sem_seg.data.shape == (1, 360, 480)
+    assert set(np.unique(sample.gt_sem_seg.data)) <= {*range(11), 255}
+    segments = train[0]['data_samples'].gt_segments
+    assert segments.labels.max() < 11 and not segments.is_thing.any()
+
+
+@camvid
+def test_camvid_dusk_learns_chooses_and_measures_on_different_frames():
+    cfg = find_config('configs/ssprompt/r50_camvid-dusk_4shot.py')
+    few, val, test = (
+        build(cfg[name].dataset)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    )
+    names = [
+        {Path(d.get_data_info(i)['img_path']).name for i in range(len(d))} for d in (few, val, test)
+    ]
+    assert (len(names[0]), len(names[1]), len(names[2])) == (4, 8, 31)
+    assert max(names[0]) < min(names[1]) and max(names[1]) < min(names[2])
+
+
+@resnet
+def test_the_resnet_loads_strictly_and_keeps_images_apart():
+    install_strict_loader()
+    cfg = find_config('configs/seem/seem-r50_camvid-day.py')
+    with DefaultScope.overwrite_default_scope('mmprompt'):
+        backbone = MODELS.build(cfg.model.seem.backbone)
+    backbone.eval()  # mmseg's returns None
+    fresh = {k: v.clone() for k, v in backbone.state_dict().items()}
+    backbone.init_weights()
+    loaded = backbone.state_dict()
+    unchanged = [k for k, v in loaded.items() if v.is_floating_point() and torch.equal(v, fresh[k])]
+    assert not unchanged
+    with torch.no_grad():
+        one, two = (backbone(torch.full((1, 3, 64, 96), x))[-1] for x in (-80.0, 80.0))
+    assert one.isfinite().all() and not torch.allclose(one, two)
