@@ -59,7 +59,8 @@ def test_a_cell_trains_what_its_method_says(method):
 def test_every_config_of_every_table_is_there():
     for table in TABLES.values():
         for data in table.configs:
-            tables.cell_config(table, Cell(data, 'SSPrompt', 16, 0), 'nowhere')
+            cfg = tables.cell_config(table, Cell(data, 'SSPrompt', 16, 0), 'nowhere')
+            assert cfg.train_dataloader.dataset.k == 16 and cfg.work_dir == 'nowhere'
 
 
 def test_a_stopped_table_continues_with_the_missing_cells(tmp_path, monkeypatch, capsys):

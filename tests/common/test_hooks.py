@@ -48,7 +48,9 @@ def test_any_model_passes():
     hook, runner = FrozenBaseHook(), Runner(torch.nn.Identity(), test_dataloader=Loader)
     hook.before_run(runner)
     hook.before_test(runner)
-    hook.after_load_checkpoint(runner, {'state_dict': {}})
+    checkpoint = {'state_dict': {}}
+    hook.after_load_checkpoint(runner, checkpoint)
+    assert checkpoint['state_dict'] == {}
 
 
 def test_init_weights_of_a_runner_spares_a_frozen_resnet():
