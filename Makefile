@@ -1,7 +1,7 @@
 # make demo   install what is needed into .venv, learn prompts in minutes, show what they gained
 # make test   the same environment plus test tools: lint, format, the whole suite
 #
-# make nano   repeat the pre-training of seem-nano (hours); its weights end up in work_dirs
+# make nano   repeat the pre-training of seem-nano (over an hour); see configs/seem/
 #
 # PYTHON=python3.12   the interpreter to build .venv with (3.10 or later; default python3)
 # TORCH="..."         another torch, as pip arguments, remembered until `make clean`. The build without

@@ -1,6 +1,7 @@
 # SSPrompt on the public SEEM (Focal-T), Cityscapes, 16 images per class, the paper's recipe. Put
 # https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focalt_v0.pt
 # into weights/ (or $MMPROMPT_WEIGHTS).
+#   python tools/make_few_shot_split.py configs/ssprompt/focal-t_cityscapes_16shot.py
 #   python tools/train.py configs/ssprompt/focal-t_cityscapes_16shot.py
 _base_ = [
     '../_base_/models/ssprompt_focal-t.py',

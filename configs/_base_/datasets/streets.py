@@ -1,5 +1,6 @@
 # Procedural street scenes in the folders of Cityscapes, made by
-#   python tools/make_streets.py --out data/streets/clear --split train --condition clear --seed 0
+#   python tools/make_streets.py --out data/streets/clear --condition clear --split train --num 3000
+#   python tools/make_streets.py --out data/streets/clear --condition clear --split val --num 100
 dataset_type = 'mmseg.CityscapesDataset'
 data_root = 'data/streets/clear'
 data_record = 'data/streets/clear/streets.json'
