@@ -171,6 +171,18 @@ def test_it_starts_from_a_base_file(tmp_path):
         _model(base=str(path), seem=_wider()).init_weights()
 
 
+@pytest.mark.parametrize(
+    'part, key, value',
+    [('decoder', 'num_heads', 4), ('text_encoder', 'num_heads', 4), ('backbone', 'block', 'x')],
+)
+def test_a_base_trained_under_another_config_is_refused(part, key, value, tmp_path):
+    """Heads leave no trace in shapes: the weights would load and give other features."""
+    model = _model(base=str(write_base(tmp_path / 'base.safetensors')))
+    model.seem_config[part][key] = value
+    with pytest.raises(UserError, match=rf"{part}\.{key} .*found {value!r}.*Correct seem\.{part}"):
+        model.load_base()
+
+
 def test_testing_loads_what_no_checkpoint_holds(tmp_path):
     path = write_base(tmp_path / 'base.safetensors', seed=3)
     model = _model(base=str(path), frozen=('backbone',))

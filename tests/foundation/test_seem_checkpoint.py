@@ -47,7 +47,7 @@ def changed(public: dict, kind: str) -> tuple[dict, str]:
     prefix = 'sem_seg_head.predictor.'
     if kind == 'missing':
         del public[prefix + 'pn_indicator.weight']
-        return public, 'missing: decoder.pn_indicator'
+        return public, 'missing 1: decoder.pn_indicator'
     if kind == 'extra':
         public['sem_seg_head.predictor.surprise'] = (1,)
         return public, 'surprise'

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmprompt.common.errors import UserError
 
-PARTS = ('backbone', 'pixel_decoder', 'decoder')
+PARTS = ('backbone', 'pixel_decoder', 'decoder', 'text_encoder')
 # What changes no output of a frozen model in eval mode: starting values, training alone, memory.
 # object_tokens is a choice of the prompt's config, not of the base.
 IGNORED = {
@@ -77,15 +77,17 @@ def check_architecture(
     Args:
         own: dicts of the model by the names in `PARTS`.
         modules: what they built.
-        trained: dicts that the weights were trained under; a part that is missing is not compared.
+        trained: dicts that the weights were trained under.
         source: what to call the weights in errors.
         prefixes: where a part stands in the config, such as 'decode_head.'.
+
+    A part that either side lacks is not compared.
 
     Raises:
         UserError: naming the first key that differs and both values.
     """
     for part in PARTS:
-        if not trained.get(part):
+        if not trained.get(part) or not own.get(part):
             continue
         kind = type(modules[part])
         wanted, found = architecture(trained[part], kind), architecture(own[part], kind)
@@ -94,6 +96,12 @@ def check_architecture(
             if wanted[key] != found[key]:
                 place = (prefixes or {}).get(part, '') + part
                 raise UserError(
-                    f'{source}: expected {part}.{key} {wanted[key]!r}, with which it was trained, '
-                    f'found {found[key]!r} in the config. Correct {place}.{key}.'
+                    f'{source}: expected {part}.{key} {_shown(wanted[key])}, with which it was '
+                    f'trained, found {_shown(found[key])} in the config. Correct {place}.{key}.'
                 )
+
+
+def _shown(value) -> str:
+    """Short enough for a sentence: `token_ids` holds thousands."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}…'

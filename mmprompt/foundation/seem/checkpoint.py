@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -100,38 +100,52 @@ def from_reference(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str
             ours[name] = value
     config = reference_keys.config_from_shapes(ours)
     if unknown:
-        raise UserError(f'{source}: unknown tensors {_shortened(unknown)}; not a SEEM v0 or v1.')
+        raise UserError(f'{source}: unknown tensors {shortened(unknown)}; not a SEEM v0 or v1.')
     return ours, config
 
 
-def load_into(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Strict load that takes over the tensors; every mismatch is listed.
+def check_fit(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    source: str,
+    spell: Callable[[str], str] = str,
+) -> None:
+    """Compare tensors with those of a model: the same names, shapes and kinds of number.
+
+    Args:
+        own: state dict of the model, or of the part that is to be filled.
+        tensors: what was read.
+        source: what to call them in the error.
+        spell: how to write a name in the error.
 
     Raises:
-        UserError: missing, extra or mis-shaped tensors.
+        UserError: with count and examples of what is missing, extra, of another shape or kind.
     """
-    own = model.state_dict()
-    missing = [key for key in own if key not in tensors]
-    extra = [key for key in tensors if key not in own]
-    shapes = [
-        f'{key} (expected {tuple(own[key].shape)}, found {tuple(tensors[key].shape)})'
-        for key in own
-        if key in tensors and own[key].shape != tensors[key].shape
-    ]
-    parts = [
-        f'{what}: {_shortened(names)}'
-        for what, names in (('missing', missing), ('extra', extra), ('other shape', shapes))
-        if names
-    ]
-    if parts:
+    shared = [name for name in own if name in tensors]
+    wrong = {
+        'missing': [spell(name) for name in own if name not in tensors],
+        'extra': [spell(name) for name in tensors if name not in own],
+        'other shape': [
+            f'{spell(k)} (expected {tuple(own[k].shape)}, found {tuple(tensors[k].shape)})'
+            for k in shared
+            if own[k].shape != tensors[k].shape
+        ],
+        'other kind of number': [
+            f'{spell(k)} (expected {own[k].dtype}, found {tensors[k].dtype})'
+            for k in shared
+            if own[k].is_floating_point() != tensors[k].is_floating_point()
+        ],
+    }
+    found = '; '.join(f'{k} {len(names)}: {shortened(names)}' for k, names in wrong.items() if names)
+    if found:
         raise UserError(
-            f'{source} does not fit {type(model).__name__}. ' + '; '.join(parts) + '. Give the '
-            'weights of this very model, or build the model that the weights belong to.'
+            f'{source} does not fit the model: {found}. Give the weights of this very model, or '
+            f'build the model that the weights belong to.'
         )
-    model.load_state_dict(dict(tensors), assign=True)
 
 
-def _shortened(names: list[str], most: int = 8) -> str:
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
     text = ', '.join(names[:most])
     return text if len(names) <= most else f'{text} and {len(names) - most} more'
 
@@ -158,5 +172,6 @@ def load_seem(source: str | os.PathLike | Mapping[str, Tensor], text_encoder: bo
         tensors = {k: v for k, v in tensors.items() if not k.startswith('text_encoder.')}
     with torch.device('meta'):
         model = SEEM(**config)
-    load_into(model, tensors, name)
+    check_fit(model.state_dict(), tensors, name)
+    model.load_state_dict(tensors, assign=True)
     return model.eval()

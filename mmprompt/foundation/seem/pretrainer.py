@@ -15,8 +15,8 @@ from mmprompt.common.checkpoint import fingerprint, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.common.matching import MaskTargets
-from mmprompt.foundation.seem.architecture import architecture
-from mmprompt.foundation.seem.checkpoint import read_base
+from mmprompt.foundation.seem.architecture import architecture, check_architecture
+from mmprompt.foundation.seem.checkpoint import check_fit, read_base
 from mmprompt.foundation.seem.criterion import SetCriterion
 from mmprompt.foundation.seem.drawing import draw_strokes
 from mmprompt.foundation.seem.features import SEEMFeatures
@@ -235,16 +235,11 @@ class SEEMPretrainer(BaseModel):
     def _load_and_freeze(self) -> None:
         if self.base is not None:
             path = resolve_weights(self.base)
-            tensors, _ = read_base(path)
-            own = self.seem.state_dict()
-            wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
-            wrong += [k for k in tensors if k not in own]
-            if wrong:
-                raise UserError(
-                    f'{path}: expected the tensors of this SEEM config, found {len(wrong)} that '
-                    f'are missing, unknown or of another shape, first {wrong[0]!r}. Use the model '
-                    f'config that the file was made with.'
-                )
+            tensors, metadata = read_base(path)
+            parts = dict(self.seem.named_children())
+            places = dict.fromkeys(parts, 'seem.')
+            check_architecture(self.seem_config, parts, metadata['config'], str(path), places)
+            check_fit(self.seem.state_dict(), tensors, str(path))
             self.seem.load_state_dict(tensors)  # in place: the optimiser holds these parameters
         for part in self._frozen_parts():
             freeze(part)  # earlier, it would keep the initialisation from loading weights

@@ -22,7 +22,7 @@ from mmprompt.common.prompt_file import PromptFile
 from mmprompt.common.text_bank import Names
 from mmprompt.foundation.seem import SEEMFeatures
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
-from mmprompt.foundation.seem.checkpoint import read_base
+from mmprompt.foundation.seem.checkpoint import check_fit, read_base
 from mmprompt.methods.ssprompt.head import is_trained, read_configs
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt
 from mmprompt.methods.ssprompt.text import encode_names
@@ -179,19 +179,7 @@ class SSPromptSegmentor(EncoderDecoder):
             prefix = next((p for p in PLACES if name.startswith(p)), None)
             if prefix is not None:
                 given[PLACES[prefix] + name[len(prefix) :]] = tensor
-        wrong = [f'missing {k}' for k in own if k not in given]
-        wrong += [f'extra {k}' for k in given if k not in own]
-        wrong += [
-            f'{k} (expected {tuple(own[k].shape)}, found {tuple(given[k].shape)})'
-            for k in own
-            if k in given and own[k].shape != given[k].shape
-        ]
-        if wrong:
-            raise UserError(
-                f'{source} does not fit the model of this config: {"; ".join(wrong[:5])}'
-                f'{f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""}. Use the base that '
-                f'belongs to it, or the config of that base.'
-            )
+        check_fit(own, given, source)
         for name, tensor in own.items():
             tensor.copy_(given[name])
 
