@@ -51,6 +51,21 @@ class TextBlock(nn.Module):
         return x + self.c_proj(y * torch.sigmoid(1.702 * y))
 
 
+def first_end(ids: Tensor) -> Tensor:
+    """Where the text ends, (N,), in ids (N, L); padding repeats the end token."""
+    return (ids == END).int().argmax(1)
+
+
+def pool_synonyms(words: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Unit embeddings of all words (W, dim) -> one unit row per class (C, dim).
+
+    Args:
+        words: those of the first class, then those of the second, and so on.
+        sizes: number of words of each class.
+    """
+    return F.normalize(torch.stack([part.mean(0) for part in words.split(list(sizes))]), dim=-1)
+
+
 @MODELS.register_module()
 class SEEMTextEncoder(BaseModule):
     """Class names -> unit embeddings.
@@ -107,8 +122,8 @@ class SEEMTextEncoder(BaseModule):
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.trunc_normal_(self.lang_proj, std=self.lang_proj.shape[0] ** -0.5)
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """CLIP token ids (N, L) -> last hidden states (N, L, width) after the final LayerNorm.
+    def words(self, ids: Tensor) -> Tensor:
+        """CLIP token ids (N, L) -> their rows of the table (N, L, width), without positions.
 
         Raises:
             UserError: an id is not in the compact table.
@@ -119,19 +134,32 @@ class SEEMTextEncoder(BaseModule):
             wrong = self.token_ids[rows] != ids
             if wrong.any():
                 raise UserError(f'Token ids {ids[wrong].unique().tolist()} are not in the table.')
-        x = self.token_embedding(rows) + self.positional_embedding[: ids.shape[1]]
+        return self.token_embedding(rows)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """CLIP token ids (N, L) -> last hidden states (N, L, width) after the final LayerNorm."""
+        return self._in_context(self.words(ids))
+
+    def _in_context(self, words: Tensor) -> Tensor:
+        x = words + self.positional_embedding[: words.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.ln_final(x)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """CLIP token ids (N, L) -> embeddings (N, dim), not normalised.
+    def encode_words(self, words: Tensor, end: Tensor) -> Tensor:
+        """Word vectors (N, L, width) -> embeddings (N, dim), not normalised.
 
-        Read at the first end token; attention is causal, so nothing after it matters.
+        Args:
+            words: `words` of token ids, or learned vectors in their place.
+            end: (N,) where the first end token of each text stands; attention is causal, so nothing
+                after it matters.
         """
-        end = (ids == END).int().argmax(1)  # the first one: padding repeats it
-        x = self.hidden(ids)
-        return x[torch.arange(len(ids), device=ids.device), end] @ self.lang_proj
+        x = self._in_context(words)
+        return x[torch.arange(len(x), device=x.device), end] @ self.lang_proj
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """CLIP token ids (N, L) -> embeddings (N, dim), not normalised."""
+        return self.encode_words(self.words(ids), first_end(ids))
 
     def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
         """Texts -> unit embeddings (N, dim).
@@ -164,8 +192,7 @@ class SEEMTextEncoder(BaseModule):
         texts = [t.format(word) for group in groups for word in group for t in templates]
         words = self.encode_texts(texts).unflatten(0, (-1, len(templates)))  # (W, T, dim)
         words = F.normalize(words.mean(1), dim=-1)  # (W, dim)
-        rows = [part.mean(0) for part in words.split([len(group) for group in groups])]
-        return F.normalize(torch.stack(rows), dim=-1)
+        return pool_synonyms(words, [len(group) for group in groups])
 
     def sampled_embeddings(
         self,
