@@ -1,11 +1,12 @@
 import copy
 import pickle
 
+import pytest
 import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmprompt.common.freeze import freeze, frozen_roots, is_frozen, under_roots
+from mmprompt.common.freeze import freeze, freeze_except, frozen_roots, is_frozen, under_roots
 
 
 class Pair(BaseModule):
@@ -61,3 +62,37 @@ def test_copies_stay_frozen():
         twin.train()
         assert is_frozen(twin.base) and not twin.base[1].training
         assert twin.base.train.module is twin.base
+
+
+class Owner(nn.Module):
+    """Parts of every kind: modules, a list, parameters and a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = nn.Parameter(torch.zeros(2))
+        self.still = nn.Parameter(torch.zeros(2))
+        self.register_buffer('count', torch.zeros(1))
+        self.norm = nn.BatchNorm2d(3)
+        self.body = nn.Sequential(nn.BatchNorm2d(3))
+        self.rows = nn.ParameterList([nn.Parameter(torch.zeros(2))])
+
+
+def test_all_but_a_few_parts():
+    model = nn.Sequential(Owner())
+    freeze_except(model[0], ('kept', 'norm'))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {'0.kept', '0.norm.weight', '0.norm.bias'}
+    roots = ['0.still', '0.count', '0.body', '0.rows']
+    for twin in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert frozen_roots(twin) == roots
+        twin.train()
+        assert twin[0].training and twin[0].norm.training and not twin[0].body[0].training
+    frozen = {name for name in model.state_dict() if under_roots(name, roots)}
+    learned = {name for name in model.state_dict() if name.startswith(('0.kept', '0.norm.'))}
+    assert frozen | learned == set(model.state_dict()) and not frozen & learned
+    assert not under_roots('0.stillness', roots)
+
+
+def test_a_part_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="Owner has no part 'nrom'"):
+        freeze_except(Owner(), ('nrom',))
