@@ -1,5 +1,6 @@
 """SEEM, written once with its sizes as parameters."""
 
+from mmprompt.foundation.seem.davit import DaViT
 from mmprompt.foundation.seem.decoder import SEEMDecoder
 from mmprompt.foundation.seem.export import ExportBaseHook
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
@@ -11,6 +12,7 @@ from mmprompt.foundation.seem.text_encoder import SEEMTextEncoder
 
 __all__ = [
     'SEEM',
+    'DaViT',
     'ExportBaseHook',
     'FocalNet',
     'SEEMDecoder',

@@ -23,8 +23,21 @@ IGNORED = (
     PREDICTOR + 'self_attn_mask',
 )
 
-# (reference, ours): '#' is an index, equal on both sides; the first rule that fits wins. A name
-# ending in '.' or '_' is a prefix.
+# Inside a unit of DaViT: (reference, timm's name); its two blocks are alike but for the attention.
+_UNIT = [
+    (f'{block}.{reference}.', f'{block}.{ours}.')
+    for block, attention in (('spatial_block', 'window_attn'), ('channel_block', 'channel_attn'))
+    for reference, ours in (
+        ('conv1.fn.dw', 'cpe1.proj'),
+        (f'{attention}.norm', 'norm1'),
+        (f'{attention}.fn', 'attn'),
+        ('conv2.fn.dw', 'cpe2.proj'),
+        ('ffn.norm', 'norm2'),
+        ('ffn.fn.net', 'mlp'),
+    )
+]
+# (reference, ours): each '#' is an index, equal and in the same order on both sides; the first rule
+# that fits wins. A name ending in '.' is a prefix.
 _RULES = [
     *((f'{PIXEL}adapter_{i}.norm.', f'pixel_decoder.adapters.{i - 1}.norm.') for i in (1, 2, 3)),
     *((f'{PIXEL}adapter_{i}.', f'pixel_decoder.adapters.{i - 1}.conv.') for i in (1, 2, 3)),
@@ -57,6 +70,11 @@ _RULES = [
     (PREDICTOR + 'pn_indicator.weight', 'decoder.pn_indicator'),
     (PREDICTOR + 'class_embed', 'decoder.class_embed'),
     (PREDICTOR + 'decoder_norm.', 'decoder.decoder_norm.'),
+    ('backbone.convs.0.proj.', 'backbone.stem.conv.'),
+    ('backbone.convs.0.norm.', 'backbone.stem.norm.'),
+    ('backbone.convs.#.proj.', 'backbone.stages.#.downsample.conv.'),
+    ('backbone.convs.#.norm.', 'backbone.stages.#.downsample.norm.'),
+    *((f'backbone.blocks.#.#.{a}', f'backbone.stages.#.blocks.#.{b}') for a, b in _UNIT),
     ('backbone.', 'backbone.'),
 ]
 
@@ -66,8 +84,8 @@ def _compiled(reverse: bool) -> list[tuple[re.Pattern, str]]:
     rules = []
     for reference, ours in _RULES:
         source, target = (ours, reference) if reverse else (reference, ours)
-        pattern = re.escape(source).replace(r'\#', '#').replace('#', r'(?P<index>\d+)')
-        pattern += r'(?P<rest>.+)' if source.endswith('.') else '$'
+        pattern = r'(\d+)'.join(map(re.escape, source.split('#')))
+        pattern += '(.+)' if source.endswith('.') else '()$'
         rules.append((re.compile(pattern), target))
     return rules
 
@@ -76,8 +94,10 @@ def _rename(key: str, reverse: bool) -> str | None:
     for pattern, target in _compiled(reverse):
         match = pattern.match(key)
         if match:
-            groups = match.groupdict()
-            return target.replace('#', groups.get('index') or '') + groups.get('rest', '')
+            *indices, rest = match.groups()
+            for index in indices:
+                target = target.replace('#', index, 1)
+            return target + rest
     return None
 
 
@@ -132,24 +152,55 @@ def _focal_config(shapes: Mapping[str, tuple[int, ...]]) -> dict:
     )
 
 
+def _davit_config(shapes: Mapping[str, tuple[int, ...]]) -> dict:
+    stages = range(_count(shapes, 'backbone.stages.'))
+    first = [f'backbone.stages.{i}.blocks.0.spatial_block.' for i in stages]
+    dims = [shapes[block + 'attn.proj.weight'][0] for block in first]
+    kernels = {shapes[f'backbone.stages.{i}.downsample.conv.weight'][-1] for i in stages[1:]}
+    if len(kernels) != 1:
+        raise UserError(
+            f'The checkpoint holds a DaViT whose downsamplers have kernels {sorted(kernels)}; '
+            f'expected one size for all, as in d3 (2) and d5 (3). Give a SEEM with one of these.'
+        )
+    hidden, dim = shapes[first[0] + 'mlp.fc1.weight']
+    return dict(
+        type='mmprompt.DaViT',
+        embed_dims=dims,
+        depths=[_count(shapes, f'backbone.stages.{i}.blocks.') for i in stages],
+        num_heads=[max(dim // 32, 1) for dim in dims],
+        down_kernel=kernels.pop(),
+        mlp_ratio=hidden / dim,
+    )
+
+
+def _backbone_config(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict, list[int]]:
+    """Constructor dict of the backbone, and its output channels."""
+    if 'backbone.patch_embed.proj.weight' in shapes:
+        config = _focal_config(shapes)
+        return config, [config['embed_dim'] << i for i in range(len(config['depths']))]
+    if 'backbone.stages.0.blocks.0.channel_block.attn.qkv.weight' in shapes:
+        config = _davit_config(shapes)
+        return config, config['embed_dims']
+    first = next((key for key in shapes if key.startswith('backbone.')), None)
+    raise UserError(
+        f'The checkpoint holds an unknown backbone (first tensor: {first!r}, our name); mmprompt '
+        f'reads SEEM with a FocalNet (Focal-T, Focal-L) or a DaViT (d3, d5). Give a checkpoint '
+        f'with one of these, such as seem_focalt_v0.pt or seem_focall_v0.pt.'
+    )
+
+
 def config_from_shapes(tensors: Mapping[str, Tensor]) -> dict:
     """Constructor dicts of `SEEM` from a state dict in our names.
 
-    Head counts leave no trace in shapes: 8 everywhere, as in every published configuration.
+    Head counts leave no trace in shapes: 8 everywhere and channels / 32 in a DaViT, whose windows
+    are 7 x 7, as in every published configuration.
 
     Raises:
         UserError: a backbone or pixel decoder that mmprompt does not have.
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    if 'backbone.patch_embed.proj.weight' not in shapes:
-        kind = 'a DaViT' if 'backbone.convs.0.proj.weight' in shapes else 'an unknown'
-        raise UserError(
-            f'The checkpoint holds {kind} backbone; mmprompt reads SEEM with a FocalNet (Focal-T, '
-            f'Focal-L). Give one of the seem_focalt / seem_focall files.'
-        )
     try:
-        backbone = _focal_config(shapes)
-        channels = [backbone['embed_dim'] << i for i in range(4)]
+        backbone, channels = _backbone_config(shapes)
         dim = shapes['pixel_decoder.input_proj.weight'][0]
         pixel = dict(
             type='mmprompt.TransformerFPN',
