@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,20 @@ from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
 from mmprompt.foundation.seem.layers import Attention
-from mmprompt.foundation.seem.templates import NO_OBJECT_NAME, clean_name, seem_templates
-from mmprompt.foundation.seem.tokenizer import END, START, VOCABULARY, flatten_names, tokenize
+from mmprompt.foundation.seem.templates import (
+    NO_OBJECT_NAME,
+    check_templates,
+    clean_name,
+    seem_templates,
+)
+from mmprompt.foundation.seem.tokenizer import (
+    END,
+    START,
+    VOCABULARY,
+    flatten_names,
+    token_rows,
+    tokenize,
+)
 from mmprompt.registry import MODELS
 
 
@@ -46,7 +58,24 @@ class TextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D), causal."""
         y = self.ln_1(x)
-        x = x + self.attn(y, y, y, is_causal=True)
+        return self._mlp(x + self.attn(y, y, y, is_causal=True))
+
+    def on_tree(self, x: Tensor, paths: Tensor, allowed: Tensor) -> Tensor:
+        """The same for a tree of tokens, (M, D) -> (M, D).
+
+        Args:
+            x: one row per token.
+            paths: (M, L) the rows that a token attends to: those before it in its text, and itself.
+            allowed: (M, 1, 1, L) False where `paths` is padding.
+        """
+        attn = self.attn
+        qkv = F.linear(self.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+        q, k, v = qkv.unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (M, heads, d)
+        k, v = (part[paths].transpose(1, 2) for part in (k, v))  # (M, heads, L, d)
+        y = F.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=allowed)
+        return self._mlp(x + attn.out_proj(y.flatten(1)))
+
+    def _mlp(self, x: Tensor) -> Tensor:
         y = self.c_fc(self.ln_2(x))
         return x + self.c_proj(y * torch.sigmoid(1.702 * y))
 
@@ -161,23 +190,66 @@ class SEEMTextEncoder(BaseModule):
         """CLIP token ids (N, L) -> embeddings (N, dim), not normalised."""
         return self.encode_words(self.words(ids), first_end(ids))
 
-    def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
-        """Texts -> unit embeddings (N, dim).
+    def _on_tree(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
+        """Texts as token ids -> embeddings (N, dim), each common beginning computed once.
+
+        Attention is causal, so a token's states depend on the tokens before it alone: texts that
+        begin alike share these states, and nothing is padded.
+        """
+        nodes, tokens, paths, ends = {}, [], [], []
+        for row in rows:
+            path: tuple[int, ...] = ()
+            for token in row:
+                node = nodes.setdefault((path[-1] if path else -1, token), len(nodes))
+                if node == len(paths):
+                    tokens.append(token)
+                    paths.append((*path, node))
+                path = paths[node]
+            ends.append(path[-1])
+        device = self.positional_embedding.device
+        lengths = torch.tensor([len(path) for path in paths])
+        longest = int(lengths.max())
+        padded = torch.tensor([path + (0,) * (longest - len(path)) for path in paths])  # (M, L)
+        allowed = torch.arange(longest) < lengths[:, None]
+        padded, allowed = padded.to(device), allowed[:, None, None].to(device)
+        x = self.words(torch.tensor(tokens, device=device))
+        x = x + self.positional_embedding[lengths.to(device) - 1]  # (M, width)
+        for block in self.blocks:
+            x = block.on_tree(x, padded, allowed)
+        return self.ln_final(x[torch.tensor(ends, device=device)]) @ self.lang_proj
+
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        chunk: int = 512,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Texts -> unit embeddings (N, dim); equal texts are computed once.
+
+        Args:
+            texts: N texts.
+            chunk: how many are computed at a time, which bounds the memory.
+            progress: called after every chunk with the numbers of finished and of all texts.
 
         Raises:
-            UserError: a word that the table does not hold.
+            UserError: an empty text, or a word that the table does not hold.
         """
-        device = self.positional_embedding.device
+        rows = token_rows(texts, self.context_length, self.known)
+        # In this order neighbours begin alike, which is what a chunk shares.
+        order = sorted(set(rows))
         parts = []
-        for start in range(0, len(texts), chunk):
-            ids = tokenize(texts[start : start + chunk], self.context_length, self.known)
-            parts.append(F.normalize(self(ids.to(device)), dim=-1))
-        return torch.cat(parts)
+        for start in range(0, len(order), chunk):
+            parts.append(F.normalize(self._on_tree(order[start : start + chunk]), dim=-1))
+            if progress is not None:
+                progress(min(start + chunk, len(order)), len(order))
+        place = {row: i for i, row in enumerate(order)}
+        return torch.cat(parts)[[place[row] for row in rows]]
 
     def class_embeddings(
         self,
         names: Sequence[str | Sequence[str]],
         templates: Sequence[str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Names -> (C+1, dim) unit rows, the no-object class ("background") last.
 
@@ -185,13 +257,17 @@ class SEEMTextEncoder(BaseModule):
             names: one entry per class: a name, or a list of synonyms, whose embeddings are averaged
                 and normalised again.
             templates: sentences with one '{}', averaged and normalised again; None means SEEM's 81.
+            progress: see `encode_texts`.
+
+        Raises:
+            UserError: a name or a template cannot be used.
         """
-        templates = seem_templates() if templates is None else templates
+        templates = check_templates(seem_templates() if templates is None else templates)
         groups = [[clean_name(word) for word in group] for group in flatten_names(names)]
         groups.append([NO_OBJECT_NAME])
         texts = [t.format(word) for group in groups for word in group for t in templates]
-        words = self.encode_texts(texts).unflatten(0, (-1, len(templates)))  # (W, T, dim)
-        words = F.normalize(words.mean(1), dim=-1)  # (W, dim)
+        words = self.encode_texts(texts, progress=progress).unflatten(0, (-1, len(templates)))
+        words = F.normalize(words.mean(1), dim=-1)  # (W, T, dim) -> (W, dim)
         return pool_synonyms(words, [len(group) for group in groups])
 
     def sampled_embeddings(
@@ -211,4 +287,6 @@ class SEEMTextEncoder(BaseModule):
 
         groups = [*flatten_names(names), [NO_OBJECT_NAME]]
         words = [clean_name(draw(group)).replace(',', '').replace('+', ' ') for group in groups]
-        return self.encode_texts([draw(templates).format(word) for word in words])
+        texts = [draw(templates).format(word) for word in words]
+        ids = tokenize(texts, self.context_length, self.known)
+        return F.normalize(self(ids.to(self.positional_embedding.device)), dim=-1)

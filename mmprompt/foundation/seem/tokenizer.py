@@ -25,13 +25,35 @@ def _library_tokenizer():
 
 @lru_cache(maxsize=65536)
 def encode_text(text: str) -> tuple[int, ...]:
-    """Token ids of one text, without start and end."""
+    """Token ids of one text, without start and end.
+
+    Lower case, white space collapsed, and mojibake, curly quotes, ligatures, full-width letters and
+    HTML entities mended first, as OpenAI's CLIP does. Hugging Face's `CLIPTokenizer`, which SEEM
+    calls, differs there alone: it leaves HTML entities as they are and mends the others only in its
+    slow version with ftfy installed. Names without such characters have the same ids.
+    """
     return tuple(_library_tokenizer().encode(text))
 
 
 def flatten_names(names: Iterable[str | Sequence[str]]) -> list[list[str]]:
-    """Each class as a list of its synonyms."""
-    return [[name] if isinstance(name, str) else list(name) for name in names]
+    """Each class as a list of its synonyms.
+
+    Raises:
+        UserError: `names` is one string, or a class is empty or no text.
+    """
+    if isinstance(names, str):
+        raise UserError(
+            f'class names: expected a list, found the string {names!r}. Write [{names!r}].'
+        )
+    groups = [[name] if isinstance(name, str) else name for name in names]
+    for i, group in enumerate(groups):
+        valid = isinstance(group, Sequence) and all(isinstance(word, str) for word in group)
+        if not valid or not group or not all(encode_text(clean_name(word)) for word in group):
+            raise UserError(
+                f'class names: expected class {i} to be a name, or a list of synonyms, found '
+                f'{names[i]!r}. Give every class a text that is not empty.'
+            )
+    return [list(group) for group in groups]
 
 
 def collect_token_ids(
@@ -59,27 +81,48 @@ def _word_of(text: str, missing: set[int]) -> str:
     return text
 
 
+def token_rows(
+    texts: Sequence[str], context: int, known: frozenset[int] | None = None
+) -> list[tuple[int, ...]]:
+    """Texts -> ids of each, start and end included, cut to `context` with the end kept.
+
+    Raises:
+        UserError: a text is empty or holds a special token, or tokens are not among `known`; the
+            message names the words.
+    """
+    rows, unknown = [], {}
+    for text in texts:
+        ids = encode_text(text)
+        if not ids or START in ids or END in ids:
+            raise UserError(
+                f'Text {text!r}: expected words, found '
+                f'{"a special token" if ids else "nothing"}. Correct the class name.'
+            )
+        missing = set(ids) - known if known is not None else set()
+        if missing:
+            unknown.setdefault(_word_of(text, missing), text)
+        rows.append((START, *ids[: context - 2], END))
+    if unknown:
+        words = ', '.join(map(repr, list(unknown)[:10]))
+        more = f' and {len(unknown) - 10} more' if len(unknown) > 10 else ''
+        raise UserError(
+            f'Not among the {len(known)} tokens that the text encoder of this model keeps: '
+            f'{words}{more} (in the text {next(iter(unknown.values()))!r}). Use synonyms that it '
+            f'knows, or a model with the full vocabulary.'
+        )
+    return rows
+
+
 def tokenize(texts: Sequence[str], context: int, known: frozenset[int] | None = None) -> Tensor:
     """Texts -> ids, (N, L) int64, L = the longest text but at most `context`.
 
     Padding is the end token, as in the reference; too long texts are cut before it.
 
     Raises:
-        UserError: a token is not among `known`; the message names the word.
+        UserError: as `token_rows`.
     """
-    rows = []
-    for text in texts:
-        ids = encode_text(text)
-        missing = set(ids) - known if known is not None else set()
-        if missing:
-            raise UserError(
-                f'The word {_word_of(text, missing)!r} (in the text {text!r}) is not among the '
-                f"{len(known)} tokens that this model's text encoder keeps. Use a synonym that it "
-                f'knows, or a model with the full vocabulary.'
-            )
-        rows.append([START, *ids[: context - 2], END])
-    length = max(len(row) for row in rows)
-    out = torch.full((len(rows), length), END, dtype=torch.long)
+    rows = token_rows(texts, context, known)
+    out = torch.full((len(rows), max(map(len, rows))), END, dtype=torch.long)
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row)
     return out

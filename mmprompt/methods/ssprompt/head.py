@@ -3,7 +3,7 @@
 Notation: B images, Q queries, C classes, D channels, (h, w) at stride 4, (H, W) input pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
-from mmprompt.common.mask_merge import semantic_scores
+from mmprompt.common.mask_merge import semantic_scores, semantic_tiles
+from mmprompt.common.upsampling import MASK_STRIDE, Tile, resize_scores, upsample_masks
 from mmprompt.foundation.seem import SEEMFeatures, SEEMOutput
-from mmprompt.methods.ssprompt.text import text_bank_of
+from mmprompt.foundation.seem.class_names import text_bank_of
 from mmprompt.registry import MODELS
 
-MASK_STRIDE = 4
 PROMPTS = ('spatial_prompt', 'semantic_prompt')
 
 
@@ -26,18 +26,24 @@ def _resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     return F.interpolate(maps, size=size, mode='bilinear', align_corners=align_corners)
 
 
-def resize_scores(output: SEEMOutput, size: tuple[int, int], align_corners: bool) -> Tensor:
+def scores_then_size(
+    logits: Tensor, masks: Tensor, size: tuple[int, int], align_corners: bool
+) -> Tensor:
     """Semantic scores at stride 4, then brought to `size`: C maps are resized, not Q."""
-    scores = semantic_scores(output.pred_logits, output.pred_masks)
-    return _resize(scores, size, align_corners)
+    return _resize(semantic_scores(logits, masks), size, align_corners)
 
 
-def resize_logits(output: SEEMOutput, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Mask logits brought to `size`, then merged into scores: the order of SEEM's inference."""
-    return semantic_scores(output.pred_logits, _resize(output.pred_masks, size, align_corners))
+def size_then_scores(
+    logits: Tensor, masks: Tensor, size: tuple[int, int], align_corners: bool
+) -> Tensor:
+    """Mask logits brought to `size`, then merged into scores."""
+    return semantic_scores(logits, _resize(masks, size, align_corners))
 
 
-RESIZES = dict(scores=resize_scores, logits=resize_logits)
+PUBLISHED = 'published'
+TRAIN_RESIZES = dict(scores=scores_then_size, logits=size_then_scores)
+# At the input's own size the published order is that of 'logits'.
+TEST_RESIZES = {**TRAIN_RESIZES, PUBLISHED: size_then_scores}
 
 
 def read_configs(configs: Mapping) -> dict[str, dict]:
@@ -69,10 +75,14 @@ class SEEMPromptHead(BaseModule):
         semantic_prompt: config of `SemPrompt` or `DefaultPrompt`.
         loss_decode: config of the loss; `SSPromptSemanticLoss` with its defaults if None.
         text_bank: for use without `SSPromptSegmentor`: path of a text bank, or a dict of the
-            arguments of `text.make_text_bank`.
+            arguments of `class_names.make_text_bank`.
         train_resize: 'scores' merges at stride 4 and resizes C maps; 'logits' resizes Q mask logits
-            first, as SEEM's inference does.
-        test_resize: the same choice for predictions.
+            to the padded input size first.
+        test_resize: the same choice for predictions, whose scores MMSegmentation then brings to the
+            image's size; or 'published', the order of SEEM's inference: mask logits to the padded
+            input size, cut, brought to the image's size (bicubic), and only there merged. That last
+            step is `SSPromptSegmentor`'s: in a stock ``EncoderDecoder`` and in sliding windows
+            'published' is 'logits'.
         align_corners: of every resize, MMSegmentation's own included.
     """
 
@@ -86,14 +96,17 @@ class SEEMPromptHead(BaseModule):
         loss_decode: dict | None = None,
         text_bank: str | dict | None = None,
         train_resize: str = 'scores',
-        test_resize: str = 'logits',
+        test_resize: str = PUBLISHED,
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, mode in (('train_resize', train_resize), ('test_resize', test_resize)):
-            if mode not in RESIZES:
-                raise ValueError(f'{name} must be one of {sorted(RESIZES)}, found {mode!r}.')
+        for name, mode, known in (
+            ('train_resize', train_resize, TRAIN_RESIZES),
+            ('test_resize', test_resize, TEST_RESIZES),
+        ):
+            if mode not in known:
+                raise ValueError(f'{name} must be one of {sorted(known)}, found {mode!r}.')
         self.train_resize, self.test_resize = train_resize, test_resize
         self.align_corners = align_corners
         self.num_classes = self.out_channels = num_classes
@@ -188,15 +201,15 @@ class SEEMPromptHead(BaseModule):
         output.pred_logits = self.decoder.class_logits(output.queries, semantic)
         return output
 
-    def _scores(self, output: SEEMOutput, size: tuple[int, int], mode: str) -> Tensor:
+    def _scores(self, logits: Tensor, masks: Tensor, size: tuple[int, int], resize) -> Tensor:
         """Semantic scores (B, C, H, W) of the input's own pixels."""
-        height, width = (MASK_STRIDE * side for side in output.pred_masks.shape[-2:])
+        height, width = (MASK_STRIDE * side for side in masks.shape[-2:])
         if height < size[0] or width < size[1]:
             raise ValueError(
                 f'SEEMPromptHead expects a finest map of stride {MASK_STRIDE}; a map of '
-                f'{tuple(output.pred_masks.shape[-2:])} cells cannot cover {tuple(size)} pixels.'
+                f'{tuple(masks.shape[-2:])} cells cannot cover {tuple(size)} pixels.'
             )
-        scores = RESIZES[mode](output, (height, width), self.align_corners)
+        scores = resize(logits, masks, (height, width), self.align_corners)
         return scores[..., : size[0], : size[1]]  # what was padded at the right and bottom goes
 
     def forward(self, inputs: SEEMFeatures | Sequence[Tensor]) -> Tensor:
@@ -212,7 +225,35 @@ class SEEMPromptHead(BaseModule):
     ) -> dict[str, Tensor]:
         """Loss (Eq. 9) and pixel accuracy in per cent of a batch with `gt_sem_seg`."""
         label = self._labels(batch_data_samples)
-        scores = self._scores(self.decode(inputs), label.shape[-2:], self.train_resize)
+        return self._losses(self._training_scores(inputs, label.shape[-2:]), label)
+
+    def loss_of_groups(
+        self,
+        groups: Sequence[tuple[SEEMFeatures, Sequence[tuple[int, int]]]],
+        batch_data_samples: list[SegDataSample],
+    ) -> dict[str, Tensor]:
+        """`loss` of unequal images: that of all their pixels, laid side by side.
+
+        Args:
+            groups: features of images of one padded size, with the (h, w) of each before padding.
+            batch_data_samples: in the order of the groups, labels in the upper left corner.
+        """
+        label = self._labels(batch_data_samples)
+        scores, labels = [], []
+        for features, sizes in groups:
+            whole = self._training_scores(features, tuple(map(max, zip(*sizes))))
+            for image, (height, width) in zip(whole, sizes):
+                labels.append(label[len(labels), :height, :width].flatten())
+                scores.append(image[:, :height, :width].flatten(1))  # (C, h * w)
+        # (1, C, 1, N) and (1, 1, N)
+        return self._losses(torch.cat(scores, dim=1)[None, :, None], torch.cat(labels)[None, None])
+
+    def _training_scores(self, inputs, size: tuple[int, int]) -> Tensor:
+        output = self.decode(inputs)
+        resize = TRAIN_RESIZES[self.train_resize]
+        return self._scores(output.pred_logits, output.pred_masks, size, resize)
+
+    def _losses(self, scores: Tensor, label: Tensor) -> dict[str, Tensor]:
         accuracy = self._accuracy(scores.detach(), label)
         return {self.loss_decode.loss_name: self.loss_decode(scores, label), 'acc_seg': accuracy}
 
@@ -249,4 +290,30 @@ class SEEMPromptHead(BaseModule):
         # A torch.Size is the crop of MMSegmentation's sliding window; it outranks the padded shape.
         crop = isinstance(meta['img_shape'], torch.Size)
         size = meta['img_shape'] if crop else meta.get('pad_shape', meta['img_shape'])
-        return self._scores(self.decode(inputs), tuple(size[:2]), self.test_resize)
+        output = self.decode(inputs)
+        resize = TEST_RESIZES[self.test_resize]
+        return self._scores(output.pred_logits, output.pred_masks, tuple(size[:2]), resize)
+
+    def answer(
+        self,
+        logits: Tensor,
+        masks: Tensor,
+        size: tuple[int, int],
+        output_size: tuple[int, int],
+        flip: str | None = None,
+    ) -> Iterator[Tile]:
+        """Semantic scores of one image at the size of the answer, (C, rows, columns) a tile.
+
+        Args:
+            logits: (Q, C+1).
+            masks: (Q, h, w).
+            size: (H, W) of the image before padding.
+            output_size: (H, W) of the answer.
+            flip: how the image was mirrored; see `upsampling.FLIPS`.
+        """
+        if self.test_resize == PUBLISHED:
+            maps = upsample_masks(masks, size, output_size, flip, self.align_corners)
+            return semantic_tiles(logits, maps)
+        resize = TEST_RESIZES[self.test_resize]
+        scores = self._scores(logits[None], masks[None], size, resize)[0]
+        return resize_scores(scores, output_size, flip, self.align_corners).tiles()

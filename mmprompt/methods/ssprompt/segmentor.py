@@ -25,7 +25,7 @@ from mmprompt.foundation.seem.architecture import architecture, check_architectu
 from mmprompt.foundation.seem.checkpoint import check_fit, read_base
 from mmprompt.methods.ssprompt.head import is_trained, read_configs
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt
-from mmprompt.methods.ssprompt.text import encode_names
+from mmprompt.foundation.seem.class_names import encode_names
 from mmprompt.registry import MODELS
 
 STRIDE = 32
@@ -142,7 +142,7 @@ class SSPromptSegmentor(EncoderDecoder):
             dict(pixel_decoder=HEAD, decoder=HEAD),
         )
         self._copy(tensors, str(path))
-        bank = encode_names(self.texts, tensors, metadata['config'], self.templates)
+        bank = encode_names(self.texts, tensors, metadata, self.templates)
         self.decode_head.fill(bank.embeddings)
         self.base_fingerprint = metadata['fingerprint']
         print_log(f'base {path}, {describe_audit(self)}', 'current')

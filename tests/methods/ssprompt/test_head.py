@@ -11,7 +11,7 @@ from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import semantic_scores
 from mmprompt.foundation.seem import SEEM
 from mmprompt.methods.ssprompt.head import SEEMPromptHead
-from mmprompt.methods.ssprompt.text import make_text_bank
+from mmprompt.foundation.seem.class_names import make_text_bank
 
 FROZEN = dict(type='DefaultPrompt', num_prompts=PROMPTS)
 SPA, SEM = dict(type='SpaPrompt', num_prompts=PROMPTS), dict(type='SemPrompt')
