@@ -3,8 +3,10 @@
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.guarded import GuardedDataset
+from mmprompt.datasets.mapillary import Mapillary19Dataset
 from mmprompt.datasets.samplers import ResumableSampler
 from mmprompt.datasets.transforms import (
+    LoadAnnotationsByTable,
     LoadCityscapesPanoptic,
     PackPanopticInputs,
     PanopticFromLabels,
@@ -14,7 +16,9 @@ __all__ = [
     'CamVidDataset',
     'FewShotDataset',
     'GuardedDataset',
+    'LoadAnnotationsByTable',
     'LoadCityscapesPanoptic',
+    'Mapillary19Dataset',
     'PackPanopticInputs',
     'PanopticFromLabels',
     'ResumableSampler',

@@ -11,6 +11,7 @@ from PIL import Image
 from mmprompt.common.errors import UserError
 
 _TAIL = 65536
+_EXIF_ORIENTATION = 274
 
 
 def build_dataset(cfg: Any) -> Any:
@@ -90,13 +91,23 @@ def explain_failure(info: dict) -> UserError | None:
             with Image.open(path) as image:
                 image.load()
                 size, mode = image.size, image.mode
+                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         except Exception as reason:
             return UserError(
                 f'{path}: expected an image that can be decoded, found a damaged file ({reason}). '
                 f'Copy it again, or remove it from the dataset.'
             )
         if key == 'img_path':
-            wanted = size
+            # Loading turns an image by its EXIF orientation; from 5 on, the sides change places.
+            stored, turned = size, orientation
+            wanted = size[::-1] if orientation >= 5 else size
+        elif size != wanted and size == stored:
+            return UserError(
+                f'{info["img_path"]}: expected an image that is upright as stored, like its label '
+                f'{path}, found EXIF orientation {turned}, by which it is turned when it '
+                f"is loaded. Load it with dict(type='LoadImageFromFile', "
+                f"color_type='color_ignore_orientation') in the pipeline, or remove the tag."
+            )
         elif size != wanted:
             return UserError(
                 f'{path}: expected a label of {wanted[0]}x{wanted[1]} pixels like its image, found '
