@@ -32,7 +32,7 @@ model = dict(
         ),
         loss_decode=dict(type='SSPromptSemanticLoss', mode='nll'),
         train_resize='scores',
-        test_resize='logits',
+        test_resize='published',
     ),
     # Each image of a few-shot set comes back every few steps, flipped or not.
     feature_cache=dict(root='auto', dtype='fp32', limit_gb=20.0, memory_gb=2.0),

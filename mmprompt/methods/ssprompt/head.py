@@ -239,6 +239,11 @@ class SEEMPromptHead(BaseModule):
             batch_data_samples: in the order of the groups, labels in the upper left corner.
         """
         label = self._labels(batch_data_samples)
+        sizes = {size for _, found in groups for size in found}
+        if len(sizes) == 1 and len(groups) == 1:
+            (height, width), (features, _) = sizes.pop(), groups[0]
+            scores = self._training_scores(features, (height, width))
+            return self._losses(scores, label[:, :height, :width])
         scores, labels = [], []
         for features, sizes in groups:
             whole = self._training_scores(features, tuple(map(max, zip(*sizes))))

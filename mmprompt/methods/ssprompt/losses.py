@@ -45,5 +45,6 @@ class SSPromptSemanticLoss(nn.Module):
             A scalar; zero, with a graph, if no pixel is labelled.
         """
         # Half precision has no room for the logarithm of a small share.
-        loss = DENSE_LOSSES[self.mode](scores.float(), label, self.ignore_index)
+        scores = scores.float() if scores.element_size() < 4 else scores
+        loss = DENSE_LOSSES[self.mode](scores, label, self.ignore_index)
         return self.loss_weight * loss

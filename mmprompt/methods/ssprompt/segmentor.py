@@ -7,10 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
 from mmprompt.common.audit import describe_audit, trained_parameters
@@ -18,17 +16,18 @@ from mmprompt.common.checkpoint import resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.feature_cache import FeatureCache
 from mmprompt.common.freeze import freeze, frozen_roots, under_roots
+from mmprompt.common.image_groups import padded
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.common.text_bank import Names
 from mmprompt.foundation.seem import SEEMFeatures
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
 from mmprompt.foundation.seem.checkpoint import check_fit, read_base
-from mmprompt.methods.ssprompt.head import is_trained, read_configs
-from mmprompt.methods.ssprompt.prompts import DefaultPrompt
 from mmprompt.foundation.seem.class_names import encode_names
+from mmprompt.methods.ssprompt.head import is_trained, read_configs
+from mmprompt.methods.ssprompt.imagewise import ImagewiseSegmentor
+from mmprompt.methods.ssprompt.prompts import DefaultPrompt
 from mmprompt.registry import MODELS
 
-STRIDE = 32
 HEAD = 'decode_head.'
 # Where the parts of a base file go.
 PLACES = {
@@ -39,7 +38,7 @@ PLACES = {
 
 
 @MODELS.register_module()
-class SSPromptSegmentor(EncoderDecoder):
+class SSPromptSegmentor(ImagewiseSegmentor):
     """A frozen SEEM and two prompts, of which up to four tensors are trained (Eq. 9).
 
     Building it reads no file. The base is read by `load_base`: by `FrozenBaseHook` before a run, or
@@ -57,7 +56,10 @@ class SSPromptSegmentor(EncoderDecoder):
         templates: sentences around the names; SEEM's 81 if None, ('{}',) for bare names.
         feature_cache: arguments of `FeatureCache`, for images that are seen more than once.
         expected_parameters: the audited number of trained parameters; another number is an error.
-        data_preprocessor, train_cfg, test_cfg, init_cfg: as in MMSegmentation.
+        test_cfg: ``mode``, 'whole' or 'slide' with ``crop_size`` and ``stride``, as in
+            MMSegmentation; and ``keep_scores``: whether a result holds the scores ``seg_logits``
+            (C, H, W) beside the label map. Without it they are kept up to 512 MiB of float32.
+        data_preprocessor, train_cfg, init_cfg: as in MMSegmentation.
 
     Raises:
         ValueError: two numbers of classes, or another number of trained parameters than expected.
@@ -208,6 +210,7 @@ class SSPromptSegmentor(EncoderDecoder):
         What is not a multiple of 32 is padded with zeros at the right and bottom.
         """
         self.load_base()
+        inputs = padded(inputs)  # before the cache, whose keys are what the network sees
         if self._cache_config is None:
             return self._encode(inputs)
         if self._cache is None:
@@ -217,8 +220,6 @@ class SSPromptSegmentor(EncoderDecoder):
         return SEEMFeatures.from_dict(maps)
 
     def _encode(self, inputs: Tensor) -> SEEMFeatures:
-        bottom, right = -inputs.shape[2] % STRIDE, -inputs.shape[3] % STRIDE
-        inputs = F.pad(inputs, (0, right, 0, bottom))
         graph = torch.is_grad_enabled() and is_trained(self.backbone)
         with torch.set_grad_enabled(graph):
             maps = self.backbone(inputs)
