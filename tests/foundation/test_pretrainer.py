@@ -179,7 +179,7 @@ def test_a_base_trained_under_another_config_is_refused(part, key, value, tmp_pa
     """Heads leave no trace in shapes: the weights would load and give other features."""
     model = _model(base=str(write_base(tmp_path / 'base.safetensors')))
     model.seem_config[part][key] = value
-    with pytest.raises(UserError, match=rf"{part}\.{key} .*found {value!r}.*Correct seem\.{part}"):
+    with pytest.raises(UserError, match=rf'{part}\.{key} .*found {value!r}.*Correct seem\.{part}'):
         model.load_base()
 
 

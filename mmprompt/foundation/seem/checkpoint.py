@@ -1,38 +1,67 @@
 """Reading and writing whole SEEM models: the public files, and our base files.
 
 A base file is safetensors with string metadata: `format` ('1'), `kind` ('seem'), `config` (JSON of
-the constructor dicts of `SEEM`), `fingerprint`, `record` (JSON, how the weights came to be).
+the constructor dicts of `SEEM`), `fingerprint`, `record` (JSON, how the weights came to be). The
+fingerprint is taken over the float32 values of what is stored, so it is the same for a public file
+and its conversion, and another one where converting rounded the values.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from mmprompt.common.checkpoint import fingerprint, load_tensors, save_tensors
+from mmprompt.common.checkpoint import (
+    fingerprint,
+    load_strict,
+    load_tensors,
+    resolve_weights,
+    save_tensors,
+)
 from mmprompt.common.errors import UserError
 from mmprompt.foundation.seem import reference_keys
+from mmprompt.foundation.seem.public_files import (
+    check_flat,
+    check_kind,
+    refuse_no_weights,
+    size_hint,
+    where_to_get,
+)
 
 FORMAT, KIND = '1', 'seem'
+OURS = ('backbone.', 'pixel_decoder.', 'decoder.', 'text_encoder.')
+Source = str | os.PathLike | Mapping[str, Tensor]
+Model = TypeVar('Model', bound=nn.Module)
 
 
 def save_base(
     path: str | os.PathLike, model: nn.Module, config: Mapping, record: Mapping | None = None
 ) -> Path:
+    """Write the weights of a `SEEM` as a base file, atomically; see `save_weights`."""
+    return save_weights(path, model.state_dict(), config, record)
+
+
+def save_weights(
+    path: str | os.PathLike,
+    tensors: Mapping[str, Tensor],
+    config: Mapping,
+    record: Mapping | None = None,
+) -> Path:
     """Write a base file, atomically.
 
     Args:
         path: the safetensors file.
-        model: a `SEEM`.
+        tensors: state dict of a `SEEM`.
         config: the constructor dicts that build it again.
         record: facts about the weights, JSON-able.
     """
-    tensors = model.state_dict()
     metadata = dict(
         format=FORMAT,
         kind=KIND,
@@ -51,29 +80,59 @@ def read_base(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     Raises:
         UserError: missing, damaged, of a newer format, or no SEEM.
     """
-    tensors, metadata = load_tensors(path)
-    if reference_keys.is_reference(tensors):
-        tensors, config = from_reference(tensors, str(path))
-        return tensors, dict(config=config, record={}, fingerprint=fingerprint(tensors))
+    tensors, metadata = _read_file(path)
+    unknown = [name for name in tensors if not name.startswith(OURS)]
+    if unknown:
+        raise UserError(
+            f'{path}: expected the tensors of a SEEM, found {len(unknown)} others: '
+            f'{_shortened(unknown)}. Give a public SEEM v0 or v1.'
+        )
+    if 'fingerprint' not in metadata:
+        metadata['fingerprint'] = fingerprint(tensors)
+    return tensors, metadata
+
+
+def _read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+    """`read_base` without the fingerprint of a public file, unknown tensors left in."""
+    try:
+        path = resolve_weights(path)
+    except UserError as error:
+        raise UserError(f'{error}{where_to_get(path)}') from error
+    refuse_no_weights(path)
+    try:
+        if path.suffix == '.safetensors':
+            tensors, metadata = load_tensors(path)
+        else:
+            tensors, metadata = load_strict(path), {}
+            check_flat(tensors, str(path))
+        if reference_keys.is_reference(tensors):
+            tensors, config = from_reference(tensors, str(path))
+            return tensors, dict(config=config, record={})
+    except UserError as error:
+        raise UserError(f'{error}{size_hint(path)}') from error
+    _check_metadata(tensors, metadata, str(path))
+    decoded = {name: json.loads(metadata[name]) for name in ('config', 'record')}
+    return tensors, {**metadata, **decoded}
+
+
+def _check_metadata(tensors: Mapping[str, Tensor], metadata: Mapping, source: str) -> None:
     kind, version = metadata.get('kind'), metadata.get('format')
     if kind != KIND or version is None:
         raise UserError(
-            f'{path}: expected a SEEM base file or a public SEEM checkpoint, found '
+            f'{source}: expected a SEEM base file or a public SEEM checkpoint, found '
             f'{"a file of kind " + repr(kind) if kind else "other tensors"} (first: '
             f'{next(iter(tensors), None)!r}). Give a base file of mmprompt or seem_focal*.pt.'
         )
     if version != FORMAT:
         raise UserError(
-            f'{path}: expected base file format {FORMAT}, found {version}. Update mmprompt.'
+            f'{source}: expected base file format {FORMAT}, found {version}. Update mmprompt.'
         )
     found = fingerprint(tensors)
     if found != metadata['fingerprint']:
         raise UserError(
-            f'{path}: the weights do not match their fingerprint (expected '
+            f'{source}: the weights do not match their fingerprint (expected '
             f'{metadata["fingerprint"][:12]}, found {found[:12]}). Copy the file again.'
         )
-    decoded = {name: json.loads(metadata[name]) for name in ('config', 'record')}
-    return tensors, {**metadata, **decoded}
 
 
 def from_reference(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict]:
@@ -84,24 +143,33 @@ def from_reference(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str
         source: what to call it in errors.
 
     Returns:
-        Tensors in our names, and the constructor dicts of `SEEM`.
+        Tensors in our names, those that are unknown in theirs, and the constructor dicts of
+        `SEEM`. What takes no part in inference is left out.
 
     Raises:
-        UserError: names that are neither ours nor known to be of no use.
+        UserError: a relative of SEEM, or a part that gives the sizes is missing.
     """
-    ours, unknown = {}, []
+    check_kind(tensors, source)
+    ours = {}
     for key, value in tensors.items():
-        if key.startswith(reference_keys.IGNORED):
-            continue
-        name = reference_keys.to_ours(key)
-        if name is None:
-            unknown.append(key)
-        else:
-            ours[name] = value
-    config = reference_keys.config_from_shapes(ours)
-    if unknown:
-        raise UserError(f'{source}: unknown tensors {shortened(unknown)}; not a SEEM v0 or v1.')
-    return ours, config
+        if not key.startswith(reference_keys.IGNORED):
+            ours[reference_keys.to_ours(key) or key] = value
+    try:
+        return ours, reference_keys.config_from_shapes(ours)
+    except UserError as error:
+        raise UserError(f'{source}: {error}') from error
+    except (IndexError, ValueError) as error:
+        raise UserError(
+            f'{source}: expected a whole SEEM, found a backbone or a decoder without the tensors '
+            f'that give its sizes. Give a whole state dict.'
+        ) from error
+
+
+def _public_name(name: str) -> str:
+    try:
+        return reference_keys.to_reference(name)
+    except KeyError:
+        return name
 
 
 def check_fit(
@@ -136,42 +204,76 @@ def check_fit(
             if own[k].is_floating_point() != tensors[k].is_floating_point()
         ],
     }
-    found = '; '.join(f'{k} {len(names)}: {shortened(names)}' for k, names in wrong.items() if names)
-    if found:
+    listed = [f'{k} {len(names)}: {_shortened(names)}' for k, names in wrong.items() if names]
+    if listed:
         raise UserError(
-            f'{source} does not fit the model: {found}. Give the weights of this very model, or '
-            f'build the model that the weights belong to.'
+            f'{source} does not fit the model: {"; ".join(listed)}. Give the weights of this very '
+            f'model, or build the model that the weights belong to.'
         )
 
 
-def shortened(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
+def _shortened(names: Sequence[str], most: int = 5) -> str:
     text = ', '.join(names[:most])
     return text if len(names) <= most else f'{text} and {len(names) - most} more'
 
 
-def load_seem(source: str | os.PathLike | Mapping[str, Tensor], text_encoder: bool = True):
-    """Build a `SEEM` and fill it; see `SEEM.from_checkpoint`."""
-    from mmprompt.foundation.seem.seem import SEEM
+def read_model(
+    model_type: Callable[..., Model], source: Source, text_encoder: bool = True
+) -> tuple[Model, dict[str, Tensor], dict]:
+    """What a checkpoint holds and the model that it belongs to, compared strictly.
 
+    Args:
+        model_type: `SEEM`.
+        source: see `SEEM.from_checkpoint`.
+        text_encoder: keep the language side.
+
+    Returns:
+        The model on the meta device, its tensors as stored, and the metadata (`config`, `record`).
+
+    Raises:
+        UserError: the message lists what does not fit.
+    """
     if isinstance(source, Mapping):
         name = 'The state dict'
+        check_flat(source, name)
         if not reference_keys.is_reference(source):
             raise UserError(
-                'The state dict has no key under "sem_seg_head."; expected the flat state dict of '
-                'a public SEEM checkpoint. For our own base files give the path.'
+                f'The state dict: expected the flat state dict of a public SEEM, found no key '
+                f'under "sem_seg_head." (first: {next(iter(source), None)!r}). For base files of '
+                f'mmprompt give the path.'
             )
         tensors, config = from_reference(source, name)
-        tensors = {key: value.clone() for key, value in tensors.items()}
+        metadata = dict(config=config, record={})
     else:
         name = str(source)
-        tensors, metadata = read_base(source)
-        config = metadata['config']
+        tensors, metadata = _read_file(source)
     if not text_encoder:
-        config = {key: value for key, value in config.items() if key != 'text_encoder'}
+        metadata['config'] = {k: v for k, v in metadata['config'].items() if k != 'text_encoder'}
         tensors = {k: v for k, v in tensors.items() if not k.startswith('text_encoder.')}
     with torch.device('meta'):
-        model = SEEM(**config)
-    check_fit(model.state_dict(), tensors, name)
+        model = model_type(**metadata['config'])
+    # Only base files carry a format; the others are known to their owners by the public names.
+    spell = str if 'format' in metadata else _public_name
+    try:
+        check_fit(model.state_dict(), tensors, name, spell)
+    except UserError as error:
+        hint = '' if isinstance(source, Mapping) else size_hint(Path(source))
+        raise UserError(f'{error}{hint}') from error
+    return model, tensors, metadata
+
+
+def load_seem(model_type: Callable[..., Model], source: Source, text_encoder: bool = True) -> Model:
+    """Build a `SEEM` and fill it; see `SEEM.from_checkpoint`.
+
+    No weights are made before: the model takes over the tensors that were read. Those of a dict are
+    copied, and those stored in less than float32 are widened, one by one.
+    """
+    model, tensors, _ = read_model(model_type, source, text_encoder)
+    dtypes = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
+    copy = isinstance(source, Mapping)
+    for name, value in tensors.items():
+        wanted = dtype if value.is_floating_point() else value.dtype
+        tensors[name] = value.detach().to(wanted, copy=copy)
     model.load_state_dict(tensors, assign=True)
     return model.eval()

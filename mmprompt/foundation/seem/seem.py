@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmprompt.common import mask_merge
 from mmprompt.common.errors import UserError
+from mmprompt.foundation.seem.checkpoint import load_seem
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, Strokes
 from mmprompt.registry import MODELS
 
@@ -66,14 +67,13 @@ class SEEM(BaseModule):
             text_encoder: build the language side too.
 
         Returns:
-            The model in eval mode, in the precision of the checkpoint.
+            The model in eval mode, in float32: what is stored in less is widened, and a checkpoint
+            in double stays in double.
 
         Raises:
             UserError: the message lists what does not fit.
         """
-        from mmprompt.foundation.seem.checkpoint import load_seem
-
-        return load_seem(source, text_encoder)
+        return load_seem(cls, source, text_encoder)
 
     def encode_image(self, x: Tensor) -> SEEMFeatures:
         """Normalised image (B, 3, H, W), zero-padded right and bottom to 32 -> features."""

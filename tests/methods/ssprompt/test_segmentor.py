@@ -278,7 +278,8 @@ def test_base_of_another_architecture_is_refused(base, part, key, value):
 
 def test_base_that_lacks_a_part_is_refused(base, tmp_path):
     tensors, metadata = load_tensors(base)
-    for prefix, words in (('text_encoder.', 'no text encoder'), ('decoder.pn', 'missing 1: decode_')):
+    cases = (('text_encoder.', 'no text encoder'), ('decoder.pn', 'missing 1: decode_'))
+    for prefix, words in cases:
         kept = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
         metadata['fingerprint'] = fingerprint(kept)
         with pytest.raises(UserError, match=words):
