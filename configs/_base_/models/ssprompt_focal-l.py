@@ -1,0 +1,13 @@
+# SSPrompt over the public SEEM with Focal-L. A leaf adds `classes`.
+_base_ = ['./focal-l.py', './ssprompt.py']
+model = dict(
+    base='{{$MMPROMPT_WEIGHTS:weights}}/seem_focall_v0.pt',
+    base_address='https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focall_v0.pt',
+    backbone={{_base_.seem.backbone}},
+    decode_head=dict(
+        pixel_decoder={{_base_.seem.pixel_decoder}},
+        decoder={{_base_.seem.decoder}},
+    ),
+    # 89 MB per view of 512x1024 pixels in fp32: worth it for sets that fit.
+    feature_cache=None,
+)
