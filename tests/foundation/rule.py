@@ -86,21 +86,27 @@ def strokes(index: int, seed: int, height: int = 128, width: int = 192) -> np.nd
     return mask
 
 
+def tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """Tensor of an array in the given precision."""
+    return torch.from_numpy(np.array(array)).to(dtype)
+
+
 def double(array: np.ndarray) -> torch.Tensor:
     """Float64 tensor of an array."""
-    return torch.from_numpy(np.array(array)).double()
+    return tensor(array, torch.float64)
 
 
-def fill(module: torch.nn.Module, public_name) -> torch.nn.Module:
-    """Give every tensor of `module` its rule value, in double precision.
+def fill(module: torch.nn.Module, public_name, dtype=torch.float64) -> torch.nn.Module:
+    """Give every tensor of `module` its rule value.
 
     Args:
         module: built anywhere, the meta device included.
         public_name: function from a key of the module to the public name.
+        dtype: precision of the values.
     """
     values = {
-        key: double(parameter(public_name(key), tensor.shape))
-        for key, tensor in module.state_dict().items()
+        key: tensor(parameter(public_name(key), own.shape), dtype)
+        for key, own in module.state_dict().items()
     }
     module.load_state_dict(values, assign=True)
     return module.eval()
