@@ -96,6 +96,17 @@ LAYOUTS = {
 }
 
 
+def find_layout(data_root: str, img_path: str) -> Layout | None:
+    """The layout whose images lie in `data_root`/`img_path`; None if it is none of these."""
+    for layout in LAYOUTS.values():
+        names = [layout.image.format(split=split, i=0) for split in layout.splits]
+        if f'/{data_root}'.endswith(f'/{layout.root}') and any(
+            name.startswith(f'{img_path}/') for name in names
+        ):
+            return layout
+    return None
+
+
 def draw(ids: Sequence[int], size: tuple[int, int], seed: int, cell: int = 4) -> np.ndarray:
     """A label file's content (H, W) of square cells in which every value occurs where it fits."""
     rows, columns = -(-size[0] // cell), -(-size[1] // cell)

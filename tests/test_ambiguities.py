@@ -67,16 +67,17 @@ def test_key_and_default(row):
     used = list(configs_with(owner.__name__, row['key']))
     assert used, f'no config has a {owner.__name__} above {row["key"]}'
     for path, part in used:
-        word, value = SUBJECTS.get(argument, (None, None))
-        expected = value if word is not None and word in path.stem else default
-        assert part.get(argument, default) == expected, path
+        subject = [v for word, v in SUBJECTS.get(argument, {}).items() if word in path.stem]
+        assert part.get(argument, default) == (subject or [default])[0], path
 
 
-#: Argument -> (part of the names of leaves whose very subject it is, its value in those).
+DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
+#: Argument -> part of the names of leaves whose very subject it is -> its value in those.
 SUBJECTS = dict(
-    weight=('embedding-only', 'fixed'),
-    source=('grid', 'grid'),
-    allow_missing=('camvid-dusk', True),
+    weight={'embedding-only': 'fixed'},
+    source={'grid': 'grid'},
+    allow_missing={'camvid-dusk': True},
+    texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
 PLAIN = dict(

@@ -18,6 +18,24 @@ CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 NANO, R50 = 81, 129  # one row of a prompt: an embedding and its weight
 #: Trained parameters of each leaf: prompts by the rows they have, pre-training by counting.
 AUDIT = {
+    'seem/focal-l_acdc-fog_zero-shot': 0,
+    'seem/focal-l_acdc-night_zero-shot': 0,
+    'seem/focal-l_acdc-rain_zero-shot': 0,
+    'seem/focal-l_acdc-snow_zero-shot': 0,
+    'seem/focal-l_ade20k_zero-shot': 0,
+    'seem/focal-l_bdd100k_zero-shot': 0,
+    'seem/focal-l_cityscapes_zero-shot': 0,
+    'seem/focal-l_mapillary_zero-shot': 0,
+    'seem/focal-l_pascal-context_zero-shot': 0,
+    'seem/focal-t_acdc-fog_zero-shot': 0,
+    'seem/focal-t_acdc-night_zero-shot': 0,
+    'seem/focal-t_acdc-rain_zero-shot': 0,
+    'seem/focal-t_acdc-snow_zero-shot': 0,
+    'seem/focal-t_ade20k_zero-shot': 0,
+    'seem/focal-t_bdd100k_zero-shot': 0,
+    'seem/focal-t_cityscapes_zero-shot': 0,
+    'seem/focal-t_mapillary_zero-shot': 0,
+    'seem/focal-t_pascal-context_zero-shot': 0,
     'seem/seem-nano_streets-clear': 1_850_073,
     'seem/seem-nano_streets-clear_full': 1_850_073,
     'seem/seem-nano_camvid-day': 1_850_073,
@@ -91,16 +109,44 @@ def test_trains_and_predicts_at_toy_size(leaf, tmp_path):
     assert any('mIoU' in name for name in scores)
 
 
-def test_focal_t_without_its_checkpoint_names_the_address(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('leaf', 'file'),
+    [
+        ('ssprompt/focal-t_cityscapes_16shot', 'seem_focalt_v0'),
+        ('seem/focal-t_ade20k_zero-shot', 'seem_focalt_v0'),
+        ('seem/focal-l_ade20k_zero-shot', 'seem_focall_v0'),
+    ],
+)
+def test_a_missing_checkpoint_names_the_address(leaf, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cfg = read('ssprompt/focal-t_cityscapes_16shot')
+    cfg = read(leaf)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    with pytest.raises(UserError, match=r'seem_focalt_v0\.pt.*https://huggingface\.co/xdecoder'):
+    address = rf'https://huggingface\.co/xdecoder/SEEM/resolve/main/{file}\.pt'
+    with pytest.raises(UserError, match=rf'weights/{file}\.pt.*{address}'):
         model.load_base()
 
 
-@pytest.mark.parametrize('leaf', [leaf for leaf, count in AUDIT.items() if 'ssprompt/' in leaf])
+@pytest.mark.parametrize('leaf', [leaf for leaf in AUDIT if leaf.startswith('seem/focal')])
+def test_zero_shot_leaves_are_what_they_are_called(leaf):
+    model, data, _ = leaf.removeprefix('seem/').split('_')
+    cfg = read(leaf)
+    base, parts = read(f'_base_/datasets/{data}'), read(f'_base_/models/{model}').seem
+    assert Path(cfg.model.base).name == f'seem_{model.replace("-", "")}_v0.pt'
+    assert cfg.model.backbone == parts.backbone
+    assert cfg.test_dataloader == cfg.val_dataloader == base.test_dataloader
+    assert cfg.model.classes == base.class_names
+    assert cfg.model.get('texts') == base.get('class_texts')
+    assert cfg.test_evaluator == dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])
+    with torch.device('meta'):
+        head = MODELS.build(cfg.model).decode_head
+    kinds = {type(head.spatial_prompt).__name__, type(head.semantic_prompt).__name__}
+    assert kinds == {'DefaultPrompt'}
+
+
+@pytest.mark.parametrize(
+    'leaf', [leaf for leaf in AUDIT if 'ssprompt/' in leaf or 'zero-shot' in leaf]
+)
 def test_foreign_types_are_prefixed(leaf):
     """Names that are neither ours nor mmengine's or mmcv's own say where they come from."""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
+from layouts import find_layout
+from layouts import write as write_layout
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import PixelData
 from mmseg.datasets import CityscapesDataset
@@ -179,6 +181,19 @@ def _walk(node):
             yield from _walk(value)
 
 
+def _toy_data(dataset: ConfigDict, folder: Path) -> Path:
+    """Write toy data for a dataset's config below `folder`, once; return its folder."""
+    layout = find_layout(dataset.data_root, dataset.data_prefix.img_path)
+    if layout is not None:
+        root = folder / layout.root
+        if not root.exists():
+            write_layout(folder, layout, [(HEIGHT, WIDTH), (WIDTH, HEIGHT)], cell=2)
+        return root
+    writer = {'mmseg.CityscapesDataset': write_streets, 'CamVidDataset': write_camvid}[dataset.type]
+    root = folder / writer.__name__
+    return root if root.exists() else writer(root)
+
+
 def shrink(cfg: Config, folder: Path) -> Config:
     """The same experiment with a toy base, toy data below `folder`, and one iteration."""
     # A Runner lays its config out five times, which takes seconds with the formatter.
@@ -186,7 +201,8 @@ def shrink(cfg: Config, folder: Path) -> Config:
     classes = cfg.model.classes
     if cfg.model.type == 'SSPromptSegmentor':
         head = cfg.model.decode_head
-        seem = toy_seem(classes, object_tokens=head.decoder.get('object_tokens', False))
+        words = cfg.model.get('texts') or classes
+        seem = toy_seem(words, object_tokens=head.decoder.get('object_tokens', False))
         # One by one: ConfigDict.update would merge the old sizes into the new.
         head.pixel_decoder, head.decoder = seem['pixel_decoder'], seem['decoder']
         head.spatial_prompt.num_prompts = PROMPTS
@@ -196,13 +212,9 @@ def shrink(cfg: Config, folder: Path) -> Config:
     else:
         cfg.model.seem = toy_seem(classes)
         cfg.model.base = None
-    roots = {
-        'mmseg.CityscapesDataset': write_streets(folder / 'streets'),
-        'CamVidDataset': write_camvid(folder / 'camvid'),
-    }
     for node in _walk(cfg._cfg_dict):
-        if node.get('type') in roots:
-            node.data_root = str(roots[node.type])
+        if 'type' in node and 'data_root' in node:
+            node.data_root = str(_toy_data(node, folder))
         if node.get('type') == 'FewShotDataset':
             node.update(manifest=None, k=1)
         if 'scale' in node:

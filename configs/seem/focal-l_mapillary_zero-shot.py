@@ -1,0 +1,17 @@
+# The public SEEM (Focal-L) with its own prompts on Mapillary Vistas (19 classes). Put
+# https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focall_v0.pt
+# into weights/ (or $MMPROMPT_WEIGHTS).
+#   python tools/test.py configs/seem/focal-l_mapillary_zero-shot.py
+_base_ = [
+    '../_base_/models/ssprompt_focal-l.py',
+    '../_base_/models/ssprompt_zero-shot.py',
+    '../_base_/datasets/mapillary.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    classes={{_base_.class_names}},
+    decode_head={{_base_.default_prompts}},
+    expected_parameters=0,
+)
+# Nothing is trained.
+train_dataloader = None

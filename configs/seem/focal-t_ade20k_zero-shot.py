@@ -1,0 +1,18 @@
+# The public SEEM (Focal-T) with its own prompts on ADE20K (150 classes). Put
+# https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focalt_v0.pt
+# into weights/ (or $MMPROMPT_WEIGHTS).
+#   python tools/test.py configs/seem/focal-t_ade20k_zero-shot.py
+_base_ = [
+    '../_base_/models/ssprompt_focal-t.py',
+    '../_base_/models/ssprompt_zero-shot.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    classes={{_base_.class_names}},
+    texts={{_base_.class_texts}},
+    decode_head={{_base_.default_prompts}},
+    expected_parameters=0,
+)
+# Nothing is trained.
+train_dataloader = None
