@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.errors import UserError
-from mmprompt.common.text_bank import Names, TextBank
+from mmprompt.common.text_bank import MENDED_BY, Names, TextBank
 from mmprompt.foundation.seem.checkpoint import FORMAT, KIND, check_fit, read_base
 from mmprompt.foundation.seem.templates import check_templates, seem_templates
 from mmprompt.foundation.seem.tokenizer import flatten_names
@@ -80,12 +79,11 @@ def make_text_bank(
     Raises:
         UserError: as `encode_names`, or the base cannot be read.
     """
-    path = resolve_weights(base)
     progress = progress or logged_progress()
-    metadata = _header(path)
+    metadata = _header(base)
     if metadata is not None:
-        return _bank(names, templates, metadata, lambda: read_base(path)[0], progress)
-    tensors, metadata = read_base(path)
+        return _bank(names, templates, metadata, lambda: read_base(base)[0], progress)
+    tensors, metadata = read_base(base)
     return _bank(names, templates, metadata, lambda: tensors, progress)
 
 
@@ -106,6 +104,31 @@ def text_bank_of(spec: str | Mapping | None) -> TextBank:
     return make_text_bank(**spec) if isinstance(spec, Mapping) else TextBank.load(spec)
 
 
+def fitting_text_bank(spec: str | Mapping, classes: Sequence[str], metadata: Mapping) -> TextBank:
+    """The bank of `text_bank_of`, checked against the model that it is to serve.
+
+    Args:
+        spec: see `text_bank_of`.
+        classes: of the dataset, in order; the first synonyms of the bank.
+        metadata: `fingerprint` and `config` of the base, as `read_base` returns them.
+
+    Raises:
+        UserError: it cannot be read, has other classes, or was made by another text encoder than
+            the one in the base.
+    """
+    bank = text_bank_of(spec)
+    bank.check(classes)
+    if metadata['config'].get('text_encoder'):
+        expected, found = encoder_fingerprint(metadata), bank.encoder_fingerprint
+        if expected != found:
+            raise UserError(
+                f'text_bank {spec}: expected rows of the text encoder of this base '
+                f'({expected[:12]}), found those of another one ({found[:12]}). Make it again with '
+                f'{MENDED_BY} and this base.'
+            )
+    return bank
+
+
 def logged_progress(every: float = 5.0) -> Progress:
     """A callback that logs at most once in `every` seconds, and nothing about short work."""
     last = time.monotonic()
@@ -119,12 +142,20 @@ def logged_progress(every: float = 5.0) -> Progress:
     return progress
 
 
-def _header(path: Path) -> dict | None:
-    """`fingerprint` and `config` of one of our base files, its tensors unread; None for others."""
-    metadata = read_metadata(path) if path.suffix == '.safetensors' else {}
-    if (metadata.get('kind'), metadata.get('format')) != (KIND, FORMAT):
-        return None
-    return dict(fingerprint=metadata['fingerprint'], config=json.loads(metadata['config']))
+def _header(base: str | os.PathLike) -> dict | None:
+    """`fingerprint` and `config` of one of our base files, its tensors unread; None for others.
+
+    What the header says of the tensors is checked when they are read, and only then is a bank
+    written under that fingerprint.
+    """
+    try:
+        path = resolve_weights(base)
+        metadata = read_metadata(path) if path.suffix == '.safetensors' else {}
+        if (metadata.get('kind'), metadata.get('format')) != (KIND, FORMAT):
+            return None
+        return dict(fingerprint=metadata['fingerprint'], config=json.loads(metadata['config']))
+    except (UserError, KeyError, ValueError):
+        return None  # `read_base` says what is wrong
 
 
 def _bank(

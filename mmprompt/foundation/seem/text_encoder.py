@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from mmprompt.foundation.seem.tokenizer import (
     END,
     START,
     VOCABULARY,
+    encode_text,
     flatten_names,
     token_rows,
     tokenize,
@@ -245,6 +248,16 @@ class SEEMTextEncoder(BaseModule):
         place = {row: i for i, row in enumerate(order)}
         return torch.cat(parts)[[place[row] for row in rows]]
 
+    def _warn_of_cut(self, texts: Sequence[str]) -> None:
+        cut = [text for text in texts if len(encode_text(text)) + 2 > self.context_length]
+        if cut:  # the reference cuts as well, silently
+            print_log(
+                f'{len(cut)} of {len(texts)} texts around class names are longer than '
+                f'{self.context_length} tokens and are cut. The first: {cut[0]!r}',
+                'current',
+                logging.WARNING,
+            )
+
     def class_embeddings(
         self,
         names: Sequence[str | Sequence[str]],
@@ -266,6 +279,7 @@ class SEEMTextEncoder(BaseModule):
         groups = [[clean_name(word) for word in group] for group in flatten_names(names)]
         groups.append([NO_OBJECT_NAME])
         texts = [t.format(word) for group in groups for word in group for t in templates]
+        self._warn_of_cut(texts)
         words = self.encode_texts(texts, progress=progress).unflatten(0, (-1, len(templates)))
         words = F.normalize(words.mean(1), dim=-1)  # (W, T, dim) -> (W, dim)
         return pool_synonyms(words, [len(group) for group in groups])

@@ -74,8 +74,8 @@ class SEEMPromptHead(BaseModule):
         spatial_prompt: config of `SpaPrompt` or `DefaultPrompt`.
         semantic_prompt: config of `SemPrompt` or `DefaultPrompt`.
         loss_decode: config of the loss; `SSPromptSemanticLoss` with its defaults if None.
-        text_bank: for use without `SSPromptSegmentor`: path of a text bank, or a dict of the
-            arguments of `class_names.make_text_bank`.
+        text_bank: path of a text bank, or a dict of the arguments of `class_names.make_text_bank`;
+            needed without `SSPromptSegmentor`, which otherwise encodes its own class names.
         train_resize: 'scores' merges at stride 4 and resizes C maps; 'logits' resizes Q mask logits
             to the padded input size first.
         test_resize: the same choice for predictions, whose scores MMSegmentation then brings to the
@@ -163,6 +163,12 @@ class SEEMPromptHead(BaseModule):
             raise UserError(
                 f'The text bank holds {semantic.shape[0] - 1} classes and "no object", but '
                 f'decode_head.num_classes is {self.num_classes}; give both the same classes.'
+            )
+        expected, found = self.no_object.shape[1], semantic.shape[1]
+        if expected != found:
+            raise UserError(
+                f'The text bank holds rows of {found} numbers, but the decoder compares with '
+                f'{expected}; make it with the text encoder of the same base.'
             )
         spatial = self.spatial_prompt
         with torch.no_grad():

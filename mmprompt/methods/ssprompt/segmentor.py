@@ -18,11 +18,12 @@ from mmprompt.common.feature_cache import FeatureCache
 from mmprompt.common.freeze import freeze, frozen_roots, under_roots
 from mmprompt.common.image_groups import padded
 from mmprompt.common.prompt_file import PromptFile
-from mmprompt.common.text_bank import Names
+from mmprompt.common.text_bank import Names, TextBank
 from mmprompt.foundation.seem import SEEMFeatures
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
 from mmprompt.foundation.seem.checkpoint import check_fit, read_base
-from mmprompt.foundation.seem.class_names import encode_names
+from mmprompt.foundation.seem.class_names import encode_names, fitting_text_bank
+from mmprompt.foundation.seem.templates import seem_templates
 from mmprompt.methods.ssprompt.head import is_trained, read_configs
 from mmprompt.methods.ssprompt.imagewise import ImagewiseSegmentor
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt
@@ -52,7 +53,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             ``mmprompt://NAME``.
         base_address: where a missing base can be had; part of the error.
         texts: what stands for each class in the text encoder, a name or a list of synonyms; the
-            class names if None.
+            class names if None. A `decode_head.text_bank` takes the place of texts and templates.
         templates: sentences around the names; SEEM's 81 if None, ('{}',) for bare names.
         feature_cache: arguments of `FeatureCache`, for images that are seen more than once.
         expected_parameters: the audited number of trained parameters; another number is an error.
@@ -144,10 +145,18 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             dict(pixel_decoder=HEAD, decoder=HEAD),
         )
         self._copy(tensors, str(path))
-        bank = encode_names(self.texts, tensors, metadata, self.templates)
-        self.decode_head.fill(bank.embeddings)
+        self.decode_head.fill(self._text_bank(tensors, metadata).embeddings)
         self.base_fingerprint = metadata['fingerprint']
         print_log(f'base {path}, {describe_audit(self)}', 'current')
+
+    def _text_bank(self, tensors: Mapping[str, Tensor], metadata: Mapping) -> TextBank:
+        given = self.decode_head.text_bank
+        if given is None:
+            return encode_names(self.texts, tensors, metadata, self.templates)
+        bank = fitting_text_bank(given, self.classes, metadata)
+        self.texts = bank.names  # what a prompt file will say it was learned on
+        self.templates = None if tuple(bank.templates) == seem_templates() else bank.templates
+        return bank
 
     def _base_path(self) -> os.PathLike:
         try:

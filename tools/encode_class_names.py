@@ -1,0 +1,8 @@
+"""Make a text bank of your own class names: see `python tools/encode_class_names.py --help`."""
+
+import sys
+
+from mmprompt.apis.encode import main
+
+if __name__ == '__main__':
+    sys.exit(main())
