@@ -100,6 +100,19 @@ def test_public_keys_and_shapes(size, million):
     assert len(backbone) == 400
     assert round(sum(v.numel() for v in backbone) / 1e6, 2) == million
     assert str(by_config) == str(by_keys)
+    features = by_keys.encode_image(torch.empty(1, 3, 70, 101, device='meta'))
+    assert features.mask_features.shape == (1, 512, 24, 32)
+
+
+@pytest.mark.parametrize('size', ['d3', 'd5'])
+def test_ssprompt_is_built_over_it(size):
+    config = Config.fromfile(MODELS_DIR / f'ssprompt_davit-{size}.py').model
+    assert config.base.endswith(f'/seem_davit{size}.pt')
+    with torch.device('meta'):
+        model = MODELS.build(config | dict(classes=['road', 'car']))
+    assert isinstance(model.backbone, DaViT)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == (100 + 2) * 513
 
 
 def other_sizes(**backbone) -> dict:

@@ -42,8 +42,8 @@ class DaViT(BaseModule):
 
     Each unit is a spatial block (window attention) and a channel block (attention between the
     channels of a group, over all tokens), and each block is x += dw3x3(x); x += attn(LN x);
-    x += dw3x3(x); x += mlp(LN x). Windows are zero-padded and neither shifted nor biased. The matrix
-    of channel attention is d x d per group however many tokens N there are; its queries are scaled
+    x += dw3x3(x); x += mlp(LN x). Windows are zero-padded and neither shifted nor biased. Channel
+    attention has a d x d matrix per group, however many tokens N there are, and scales its queries
     by N^-1/2. There is no norm on the outputs. The defaults are those of d3.
 
     While training, both blocks of a unit share their drop path rate, as in timm; the public code
