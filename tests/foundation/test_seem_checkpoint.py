@@ -13,14 +13,10 @@ from mmengine import Config
 from mmprompt.common.checkpoint import save_tensors
 from mmprompt.common.errors import UserError
 from mmprompt.foundation.seem import SEEM
-from mmprompt.foundation.seem.checkpoint import read_base, save_base
+from mmprompt.foundation.seem.architecture import check_architecture
+from mmprompt.foundation.seem.checkpoint import from_reference, read_base, save_base
 from mmprompt.foundation.seem.public_files import PUBLIC_FILES, variant_of
-from mmprompt.foundation.seem.reference_keys import (
-    IGNORED,
-    config_from_shapes,
-    to_ours,
-    to_reference,
-)
+from mmprompt.foundation.seem.reference_keys import IGNORED, to_ours, to_reference
 
 MODELS_DIR = rule.DATA.parents[2] / 'configs/_base_/models'
 LEFT_OUT = {'dilation_kernel', 'criterion.empty_weight'}
@@ -40,14 +36,18 @@ def test_public_keys_and_shapes(variant, config):
     public = shapes_of(variant)
     assert {key for key in public if key.startswith(IGNORED)} == LEFT_OUT
     expected = {key: shape for key, shape in public.items() if key not in LEFT_OUT}
+    parts = Config.fromfile(MODELS_DIR / f'{config}.py').seem
     with torch.device('meta'):
-        configured = SEEM(**Config.fromfile(MODELS_DIR / f'{config}.py').seem)
+        configured = SEEM(**parts)
     recognised = SEEM.from_checkpoint(on_meta(public))
     for model in (configured, recognised):
         state = model.state_dict()
         assert {to_reference(key): tuple(v.shape) for key, v in state.items()} == expected
         assert all(to_ours(to_reference(key)) == key for key in state)
     assert str(configured) == str(recognised).replace('rate=0.0', 'rate=0.3')
+    # What a pre-trainer or a prompt's config asks of its base.
+    _, found = from_reference(on_meta(public), variant)
+    check_architecture(parts, dict(configured.named_children()), found, variant)
 
 
 HEAD = 'sem_seg_head.predictor.'
@@ -216,6 +216,7 @@ MISHAPS = {
     'values': (lambda p: {**p, 'epoch': 3}, r'1 other values: epoch \(int\)'),
     'x-decoder': (x_decoder, 'found an X-Decoder.*caping_embed.*Focal-L.*seem_focall_v0'),
     'sam vit': (sam_vit, 'SAM ViT.*rel_pos_h.*Focal-T.*seem_focalt_v0'),
+    'numbers': (lambda p: {0: torch.ones(1)}, 'the key 0'),
     'other model': (lambda p: {'layer1.0.weight': torch.ones(1)}, 'layer1.0.weight'),
 }
 
@@ -291,10 +292,26 @@ def test_the_table_of_public_files(name, variant):
     files = [f for f in PUBLIC_FILES if f.variant == variant]
     assert [f.name for f in files] == [f'seem_{name}_v0.pt', f'seem_{name}_v1.pt']
     assert all(expected < f.size < expected + 700 * len(shapes) for f in files)
-    ours = {to_ours(key): value for key, value in on_meta(shapes).items() if to_ours(key)}
-    assert variant_of(config_from_shapes(ours)) == variant
-    assert all(len(f.sha256) == 64 for f in PUBLIC_FILES)
+
+
+def test_every_public_file_is_told_apart():
+    assert all(len(bytes.fromhex(f.sha256)) == 32 for f in PUBLIC_FILES)
+    assert len({f.sha256 for f in PUBLIC_FILES}) == len(PUBLIC_FILES)
     assert {f.variant for f in PUBLIC_FILES if not f.supported} == {'SAM-ViT-B', 'SAM-ViT-L'}
+
+
+@pytest.mark.parametrize(
+    'name, variant',
+    [
+        ('focalt', 'Focal-T'),
+        ('focall', 'Focal-L'),
+        ('davitd3', 'DaViT-d3'),
+        ('davitd5', 'DaViT-d5'),
+    ],
+)
+def test_the_variant_is_read_off_the_keys(name, variant):
+    _, config = from_reference(on_meta(shapes_of(name)), name)
+    assert variant_of(config) == variant
 
 
 @pytest.mark.parametrize('damage', ['weights', 'kind', 'format'])

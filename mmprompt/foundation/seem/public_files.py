@@ -172,6 +172,8 @@ def check_flat(content: Mapping, source: str) -> None:
         UserError: with the lines that mend it.
     """
     for key, value in content.items():
+        if not isinstance(key, str):
+            raise UserError(f'{source}: expected tensors by name, found the key {key!r}.')
         if isinstance(value, Mapping) and any('sem_seg_head.' in str(k) for k in value):
             raise UserError(
                 f'{source}: expected a flat state dict, found one wrapped in {key!r} (keys: '
@@ -184,7 +186,7 @@ def check_flat(content: Mapping, source: str) -> None:
                 f'SEEMPretrainer. Give the base file (safetensors) that ExportBaseHook wrote in '
                 f'the same run.'
             )
-    named = next((key for key in content if '.sem_seg_head.' in str(key)), None)
+    named = next((key for key in content if '.sem_seg_head.' in key), None)
     if named is not None and not is_reference(content):
         prefix = named[: named.index('sem_seg_head.')]
         raise UserError(
