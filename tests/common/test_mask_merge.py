@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmprompt.common import mask_merge
+from mmprompt.common import mask_merge, upsampling
 
 THINGS = (2, 3)
 
@@ -102,3 +102,28 @@ def test_instances_equal_a_loop(things):
     assert found.scores.tolist() == pytest.approx([w[0] for w in wanted], rel=1e-9)
     assert found.labels.tolist() == [w[1] for w in wanted]
     assert all(torch.equal(a, w[2]) for a, w in zip(found.masks, wanted))
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('output_size', [(33, 50), (70, 41), (1, 90)])
+def test_masks_made_a_tile_at_a_time_give_the_same(seed, output_size, monkeypatch):
+    logits, masks = _random_case(seed, size=(8, 16))
+    maps = upsampling.upsample_masks(masks, (27, 60), output_size)
+    whole = maps.dense()
+    labels = mask_merge.semantic_scores(logits[None], whole[None])[0].argmax(0)
+    segments = mask_merge.panoptic(logits, whole, THINGS, 0.4, 0.2)
+    found = mask_merge.instances(logits, whole, 20)
+    monkeypatch.setattr(upsampling, 'TILE_VALUES', 300)
+    for given in (maps, whole):
+        assert torch.equal(mask_merge.semantic(logits, given), labels)
+        for mine, theirs in zip(mask_merge.panoptic(logits, given, THINGS, 0.4, 0.2), segments):
+            assert torch.equal(mine, theirs)
+        again = mask_merge.instances(logits, given, 20)
+        assert torch.equal(again.masks, found.masks) and torch.equal(again.labels, found.labels)
+        torch.testing.assert_close(again.scores, found.scores, rtol=1e-12, atol=0)
+
+
+def test_nothing_kept_is_nothing_found():
+    logits, masks = _random_case(0)
+    found = mask_merge.instances(logits, masks, thing_classes=())
+    assert found.masks.shape == (0, 7, 8) and len(found.scores) == 0

@@ -300,9 +300,3 @@ def test_segment_tasks_from_rgb(model):
         model.segment(rgb, 'depth', CLASSES)
 
 
-def test_large_answers_are_summed_in_parts(model, semantic, x, monkeypatch):
-    out = model(x, semantic)
-    whole = model.semantic_scores(out, (64, 96), (50, 60))
-    monkeypatch.setattr('mmprompt.foundation.seem.seem.CHUNK', 2 * 50 * 60 * 3)
-    parts = model.semantic_scores(out, (64, 96), (50, 60))
-    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)

@@ -14,7 +14,9 @@ from mmprompt.common import mask_merge
 from mmprompt.common.checkpoint import fingerprint, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
+from mmprompt.common.image_groups import image_groups, step_by_size
 from mmprompt.common.matching import MaskTargets
+from mmprompt.common.upsampling import UpsampledMaps, upsample_masks
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
 from mmprompt.foundation.seem.checkpoint import check_fit, read_base
 from mmprompt.foundation.seem.criterion import SetCriterion
@@ -182,20 +184,30 @@ class SEEMPretrainer(BaseModel):
 
         Results have the size of the image file (`ori_shape`), or of the input without meta data.
         `pred_segments` (`ids`, `labels`, `scores`) describes the map `pred_panoptic_seg`, in which
-        0 is unlabelled.
+        0 is unlabelled. An image's results are the same in any batch: what the batch padded it with
+        is cut off, and it runs with images of its own padded size.
         """
         from mmseg.structures import SegDataSample
 
-        output = self.seem.decode(self.encode(inputs), self.semantic())
         samples = data_samples or [SegDataSample() for _ in range(len(inputs))]
-        padded = inputs.shape[-2:]
-        for i, sample in enumerate(samples):
-            masks = self._resize(output.pred_masks[i], padded, sample.metainfo)
-            logits = output.pred_logits[i]
-            scores = mask_merge.semantic_scores(logits[None], masks[None])[0]
-            sample.pred_sem_seg = PixelData(data=scores.argmax(dim=0, keepdim=True))
-            self._add_results(sample, logits, masks)
+        for group in image_groups(inputs, [sample.metainfo for sample in samples]):
+            output = self.seem.decode(self.encode(group.images), self.semantic())
+            for i, (index, size) in enumerate(zip(group.indices, group.sizes)):
+                sample, logits = samples[index], output.pred_logits[i]
+                shape = tuple(sample.metainfo.get('ori_shape', size)[:2])
+                masks = upsample_masks(output.pred_masks[i], size, shape)
+                labels = mask_merge.semantic(logits, masks)
+                sample.pred_sem_seg = PixelData(data=labels[None])
+                self._add_results(sample, logits, masks)
         return samples
+
+    def test_step(self, data: dict) -> list:
+        """As in MMEngine, for images of unequal sizes as well."""
+        return step_by_size(super().test_step, data)
+
+    def val_step(self, data: dict) -> list:
+        """As in MMEngine, for images of unequal sizes as well."""
+        return step_by_size(super().val_step, data)
 
     def encode(self, inputs: Tensor) -> SEEMFeatures:
         """Image side, with the frozen backbone's maps from the cache if there is one."""
@@ -285,18 +297,7 @@ class SEEMPretrainer(BaseModel):
             start += count
         return torch.tensor(rows, device=targets.labels.device)
 
-    @staticmethod
-    def _resize(mask_logits: Tensor, padded: torch.Size, meta: dict) -> Tensor:
-        """(Q, h, w) mask logits -> padded size, crop of the padding, size of the image file."""
-        x = F.interpolate(mask_logits[None], size=padded, mode='bilinear', align_corners=False)
-        height, width = meta.get('img_shape', padded)[:2]
-        size = tuple(meta.get('ori_shape', (height, width))[:2])
-        x = x[..., :height, :width]
-        if size != (height, width):
-            x = F.interpolate(x, size=size, mode='bicubic', align_corners=False, antialias=True)
-        return x[0]
-
-    def _add_results(self, sample, logits: Tensor, masks: Tensor) -> None:
+    def _add_results(self, sample, logits: Tensor, masks: UpsampledMaps) -> None:
         options = self.test_cfg
         if options.get('panoptic', False):
             found = mask_merge.panoptic(

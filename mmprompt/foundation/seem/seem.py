@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmprompt.common import mask_merge
 from mmprompt.common.errors import UserError
+from mmprompt.common.image_groups import STRIDE, padded, places
+from mmprompt.common.upsampling import UpsampledMaps, upsample_masks
+from mmprompt.foundation.seem import inputs
 from mmprompt.foundation.seem.checkpoint import load_seem
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, Strokes
 from mmprompt.registry import MODELS
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-STRIDE = 32
 TASKS = ('semantic', 'panoptic', 'instance', 'stroke')
-CHUNK = 1 << 26  # mask values that are upsampled at once
+BATCH_PIXELS = 1 << 22  # padded pixels that `segment` sends through the network at once
 
 
 def _built(part: dict | nn.Module | None) -> nn.Module | None:
@@ -77,10 +77,7 @@ class SEEM(BaseModule):
 
     def encode_image(self, x: Tensor) -> SEEMFeatures:
         """Normalised image (B, 3, H, W), zero-padded right and bottom to 32 -> features."""
-        bottom, right = -x.shape[2] % STRIDE, -x.shape[3] % STRIDE
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom))
-        return self.pixel_decoder(self.backbone(x))
+        return self.pixel_decoder(self.backbone(padded(x)))
 
     def decode(
         self,
@@ -130,109 +127,125 @@ class SEEM(BaseModule):
     @torch.no_grad()
     def segment(
         self,
-        rgb: Tensor | np.ndarray,
+        rgb: inputs.Picture | Sequence[inputs.Picture],
         task: str = 'semantic',
         classes: Tensor | Sequence[str | Sequence[str]] = (),
         things: Sequence[int] = (),
         short_side: int | None = None,
         output_size: tuple[int, int] | None = None,
         spatial: Tensor | dict | None = None,
-        strokes: Strokes | None = None,
+        strokes: Strokes | Tensor | Sequence[Strokes | Tensor | None] | None = None,
         templates: Sequence[str] | None = None,
         **thresholds,
     ):
-        """One image to its label map, panoptic map, instances or stroke mask.
+        """One image, or a list of them, to label maps, panoptic maps, instances or stroke masks.
+
+        Answers are made a tile at a time, so the size of an image costs little more memory than its
+        answer takes. Images of a list may have any sizes: those of one padded size run together,
+        and the result of an image does not depend on the others.
 
         Args:
-            rgb: values 0-255: a tensor (3, H, W), or an array (H, W, 3).
+            rgb: values 0-255: a tensor (3, H, W), an array (H, W, 3), a PIL image, or a list of
+                those.
             task: 'semantic', 'panoptic', 'instance', or 'stroke'.
-            classes: names, or embeddings (C+1, D) with the no-object row last.
+            classes: names, or embeddings (C+1, D) with the no-object row last; not needed for
+                strokes.
             things: indices of countable classes; for instances, empty means all.
-            short_side: resize so that the shorter side has this many pixels (512 in SSPrompt);
-                None keeps the size.
-            output_size: (H, W) of the answer; None means the size of `rgb`.
-            spatial: replacement rows, see `decode`.
-            strokes: masks at the padded size of the resized image.
+            short_side: resize so that the shorter side has this many pixels (512 in SSPrompt), the
+                longer one at most 8 times as many; None keeps the size.
+            output_size: (H, W) of the answers; None means the size of each image.
+            spatial: replacement rows for all images, see `decode`.
+            strokes: masks (H, W) or (1, H, W) at the size of the image, on which the user draws, or
+                at the padded size of the resized image; one `Strokes`, a bare positive mask, or for
+                a list of images a list of those. A pixel of the resized image counts as drawn on if
+                any pixel under it was, so that thin strokes survive.
             templates: sentences around the names; None means SEEM's 81.
-            thresholds: further arguments of `mask_merge.panoptic` or `mask_merge.instances`.
+            thresholds: 'panoptic': `score_threshold`, `overlap_threshold`; 'instance': `top_k`; see
+                `mask_merge`.
 
         Returns:
             'semantic': (H, W) int64; 'panoptic': `PanopticResult`; 'instance': `InstanceResult`;
-            'stroke': (H, W) bool.
+            'stroke': (H, W) bool. For a list, a list in its order.
+
+        Raises:
+            UserError: an argument cannot be used; it names the argument, what was expected and what
+                was found.
         """
         if task not in TASKS:
             raise UserError(f'SEEM.segment: task must be one of {TASKS}, found {task!r}.')
-        if task == 'stroke' and strokes is None:
-            raise UserError("SEEM.segment: task 'stroke' needs strokes.")
-        if not isinstance(rgb, Tensor):
-            rgb = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)
-        output_size = tuple(output_size or rgb.shape[1:])
-        x = self.normalise(_resized(rgb[None], short_side))
-        size = tuple(x.shape[2:])
-        semantic = self.embed_classes(classes, templates).to(x)
-        out = self.decode(self.encode_image(x), semantic, spatial, strokes)
-        if task == 'stroke':
-            return upsample_masks(out.strokes.answer, size, output_size)[0, 0] > 0
-        if task == 'semantic':
-            return self.semantic_scores(out, size, output_size)[0].argmax(0)
-        masks = upsample_masks(out.pred_masks, size, output_size)[0]
-        if task == 'panoptic':
-            return mask_merge.panoptic(out.pred_logits[0], masks, things, **thresholds)
-        return mask_merge.instances(
-            out.pred_logits[0], masks, thing_classes=things or None, **thresholds
-        )
+        single = not isinstance(rgb, (list, tuple))
+        images = [inputs.read_image(image) for image in ([rgb] if single else rgb)]
+        drawn = [strokes] if single else inputs.one_each(strokes, len(images))
+        if task == 'stroke' and any(hint is None for hint in drawn):
+            raise UserError("SEEM.segment: task 'stroke' needs strokes for every image.")
+        semantic = self._semantic(task, classes, templates)
+        things = inputs.check_options(task, things, thresholds, len(semantic) - 1)
+        sizes = [inputs.resized_size(image.shape[1:], short_side) for image in images]
+        drawn = [
+            hint if hint is None else inputs.place_strokes(hint, image.shape[1:], size)
+            for hint, image, size in zip(drawn, images, sizes)
+        ]
+        results: list = [None] * len(images)
+        for part in _batches(sizes, drawn):
+            batch = [padded(self.normalise(inputs.resize_image(images[i], sizes[i]))) for i in part]
+            hints = inputs.stack_strokes([drawn[i] for i in part], batch[0].device)
+            out = self.decode(self.encode_image(torch.stack(batch)), semantic, spatial, hints)
+            masks = out.strokes.answer if task == 'stroke' else out.pred_masks
+            for index, own, logits in zip(part, masks, out.pred_logits):
+                answer_size = inputs.check_size(output_size or images[index].shape[1:])
+                maps = upsample_masks(own, sizes[index], answer_size)
+                results[index] = _answer(task, logits, maps, things, thresholds)
+        return results[0] if single else results
+
+    def _semantic(self, task: str, classes, templates: Sequence[str] | None) -> Tensor:
+        """(C+1, D) in the precision of the model; strokes need none."""
+        like = self.decoder.class_embed
+        if isinstance(classes, Tensor):
+            return inputs.check_classes(classes, like.shape[1]).to(like)
+        if task == 'stroke' and not len(classes):
+            return like.new_zeros(2, like.shape[1])
+        inputs.check_names(classes)
+        return self.embed_classes(classes, templates).to(like)
 
     def semantic_scores(
         self, out: SEEMOutput, size: tuple[int, int], output_size: tuple[int, int]
     ) -> Tensor:
         """Class scores (B, C, H, W) at `output_size`.
 
-        Scores add up over queries, so large answers are built from a few queries at a time.
-
         Args:
             out: a prediction.
             size: (H, W) of the image before padding.
             output_size: (H, W) of the answer.
         """
-        masks = out.pred_masks
-        step = max(1, CHUNK // (masks.shape[0] * output_size[0] * output_size[1]))
-        scores = 0
-        for start in range(0, masks.shape[1], step):
-            part = slice(start, start + step)
-            large = upsample_masks(masks[:, part], size, output_size)
-            scores = scores + mask_merge.semantic_scores(out.pred_logits[:, part], large)
+        batch, classes = len(out.pred_logits), out.pred_logits.shape[2] - 1
+        scores = out.pred_masks.new_empty((batch, classes, *output_size))
+        for whole, logits, masks in zip(scores, out.pred_logits, out.pred_masks):
+            maps = upsample_masks(masks, size, output_size)
+            for rows, columns, values in mask_merge.semantic_tiles(logits, maps):
+                whole[:, rows, columns] = values
         return scores
 
 
-def upsample_masks(
-    masks: Tensor, size: tuple[int, int], output_size: tuple[int, int] | None = None
-) -> Tensor:
-    """Mask logits at stride 4 -> at the size of the answer.
-
-    Bilinear to the padded input size, cut to the image, then bicubic with antialiasing.
-
-    Args:
-        masks: (B, Q, h, w).
-        size: (H, W) of the image before padding.
-        output_size: (H, W) of the answer; None means `size`.
-    """
-    padded = [4 * side for side in masks.shape[2:]]
-    masks = F.interpolate(masks, size=padded, mode='bilinear', align_corners=False)
-    masks = masks[:, :, : size[0], : size[1]]
-    if output_size is None:
-        output_size = size
-    return F.interpolate(
-        masks, size=tuple(output_size), mode='bicubic', align_corners=False, antialias=True
-    )
+def _batches(sizes: list[tuple[int, int]], drawn: list[Strokes | None]) -> list[list[int]]:
+    """Places of images that can run together: of one padded size and hinted at alike."""
+    keys = []
+    for (height, width), hint in zip(sizes, drawn):
+        parts = None if hint is None else (hint.negative is None, hint.previous is None)
+        keys.append((-(-height // STRIDE), -(-width // STRIDE), parts))
+    batches = []
+    for part in places(keys):
+        rows, columns, _ = keys[part[0]]
+        step = max(1, BATCH_PIXELS // (rows * columns * STRIDE**2))
+        batches += [part[start : start + step] for start in range(0, len(part), step)]
+    return batches
 
 
-def _resized(images: Tensor, short_side: int | None) -> Tensor:
-    """(B, 3, H, W) with the shorter side at `short_side` pixels, values kept in 0-255."""
-    if short_side is None:
-        return images
-    height, width = images.shape[2:]
-    scale = short_side / min(height, width)
-    size = (round(height * scale), round(width * scale))
-    images = images if images.is_floating_point() else images.float()
-    images = F.interpolate(images, size=size, mode='bicubic', align_corners=False, antialias=True)
-    return images.clamp(0, 255)
+def _answer(task: str, logits: Tensor, maps: UpsampledMaps, things: tuple, thresholds: dict):
+    """One image's answer; see `SEEM.segment`."""
+    if task == 'stroke':
+        return maps.dense()[0] > 0
+    if task == 'semantic':
+        return mask_merge.semantic(logits, maps)
+    if task == 'panoptic':
+        return mask_merge.panoptic(logits, maps, things, **thresholds)
+    return mask_merge.instances(logits, maps, thing_classes=things or None, **thresholds)
