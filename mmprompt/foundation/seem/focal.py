@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmprompt.foundation.seem.layers import DropPath
+from mmprompt.foundation.seem.layers import DropPath, Linear, linear
 from mmprompt.registry import MODELS
 
 
@@ -29,9 +30,9 @@ class FocalModulation(nn.Module):
         super().__init__()
         self.dim = dim
         self.levels = levels
-        self.f = nn.Linear(dim, 2 * dim + levels + 1)
+        self.f = Linear(dim, 2 * dim + levels + 1)
         self.h = nn.Conv2d(dim, dim, 1)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         kernels = [window + 2 * level for level in range(levels)]
         self.focal_layers = nn.ModuleList(
             nn.Sequential(nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim, bias=False), nn.GELU())
@@ -40,18 +41,27 @@ class FocalModulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        query, context, gates = self.f(x).split([self.dim, self.dim, self.levels + 1], dim=-1)
+        # One product each: a slice of a common result would be copied by the first convolution.
+        query = self._linear_part(x, 0, self.dim)
+        context = self._linear_part(x, self.dim, 2 * self.dim)
+        gates = self._linear_part(x, 2 * self.dim, 2 * self.dim + self.levels + 1)
+        gates = gates / (self.levels + 1)
         context = context.permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         gates = gates.permute(0, 3, 1, 2)  # (B, L+1, H, W)
         total = None
         for level, layer in enumerate(self.focal_layers):
             context = layer(context)
-            gated = context * gates[:, level : level + 1]
-            total = gated if total is None else total + gated
+            gate = gates[:, level : level + 1]
+            total = context * gate if total is None else torch.addcmul(total, context, gate)
         everywhere = F.gelu(context.mean((2, 3), keepdim=True))  # (B, C, 1, 1)
-        total = total + everywhere * gates[:, self.levels :]
-        total = total / (self.levels + 1)
-        return self.proj(query * self.h(total).permute(0, 2, 3, 1))
+        total = torch.addcmul(total, everywhere, gates[:, self.levels :])
+        total = total.permute(0, 2, 3, 1)  # (B, H, W, C)
+        total = linear(total, self.h.weight.flatten(1), self.h.bias)
+        return self.proj(query * total)
+
+    def _linear_part(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Channels `start` to `stop` of `f(x)`."""
+        return linear(x, self.f.weight[start:stop], self.f.bias[start:stop])
 
 
 class Mlp(nn.Module):
@@ -59,8 +69,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
@@ -97,6 +107,10 @@ class _FocalBlock(nn.Module):
         self.gamma_2 = nn.Parameter(self.norm1.weight.new_full((dim,), layer_scale))
         self.drop_path = DropPath(drop_path)
 
+    def _join(self, x: Tensor, gamma: Tensor, branch: Tensor) -> Tensor:
+        """x + gamma * branch, with the branch dropped now and then while training."""
+        return torch.addcmul(x, gamma, self.drop_path(branch))
+
 
 class FocalDWBlock(_FocalBlock):
     """`focal_dw`: depthwise 3x3 residuals, LayerNorm over each sum."""
@@ -109,9 +123,9 @@ class FocalDWBlock(_FocalBlock):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         x = x + self.dw1(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = self.norm1(x + self.drop_path(self.gamma_1 * self.modulation(x)))
+        x = self.norm1(self._join(x, self.gamma_1, self.modulation(x)))
         x = x + self.dw2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.norm2(x + self.drop_path(self.gamma_2 * self.mlp(x)))
+        return self.norm2(self._join(x, self.gamma_2, self.mlp(x)))
 
 
 class FocalPostNormBlock(_FocalBlock):
@@ -119,8 +133,8 @@ class FocalPostNormBlock(_FocalBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        x = x + self.drop_path(self.gamma_1 * self.norm1(self.modulation(x)))
-        return x + self.drop_path(self.gamma_2 * self.norm2(self.mlp(x)))
+        x = self._join(x, self.gamma_1, self.norm1(self.modulation(x)))
+        return self._join(x, self.gamma_2, self.norm2(self.mlp(x)))
 
 
 BLOCKS = {'dw': FocalDWBlock, 'postnorm': FocalPostNormBlock}

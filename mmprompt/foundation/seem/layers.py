@@ -25,6 +25,40 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
 
+ROWS = 16  # PyTorch hands 1x1 convolutions of this batch size to oneDNN, even on one thread
+SMALL = 1 << 16  # below this many values the way to the kernel costs more than the kernel
+ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, (..., C) -> (..., D), by the faster of two equal ways.
+
+    On a CPU in float32, `F.linear` goes to MKL, which leaves half of an AMD processor unused. The
+    same product as a 1x1 convolution goes to oneDNN, which is made for both makers. Neither the
+    rows nor the result are copied: they are channels-last as they are.
+    """
+    count = x.numel() // x.shape[-1]
+    if (
+        x.device.type != 'cpu'
+        or x.dtype != torch.float32
+        or x.numel() < SMALL
+        or count % ROWS
+        or not ONEDNN
+    ):
+        return F.linear(x, weight, bias)
+    rows = x.reshape(ROWS, 1, count // ROWS, -1).permute(0, 3, 1, 2)  # (16, C, 1, N/16)
+    out = F.conv2d(rows, weight[:, :, None, None], bias)  # (16, D, 1, N/16)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that computes by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., D)."""
+        return linear(x, self.weight, self.bias)
+
+
 class Attention(nn.Module):
     """Multi-head attention with the parameter names of `nn.MultiheadAttention`, batch first.
 
@@ -40,13 +74,13 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def _heads(self, x: Tensor, part: int) -> Tensor:
         rows = slice(part * self.dim, (part + 1) * self.dim)
-        x = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        x = linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L, d)
 
     def forward(
@@ -86,8 +120,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
+        self.linear1 = Linear(dim, hidden)
+        self.linear2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmprompt.foundation.seem.features import SEEMFeatures
-from mmprompt.foundation.seem.layers import Attention, sine_position
+from mmprompt.foundation.seem.layers import Attention, Linear, sine_position
 from mmprompt.registry import MODELS
 
 
@@ -35,8 +35,8 @@ class EncoderLayer(nn.Module):
     def __init__(self, dim: int, num_heads: int, ffn_dim: int) -> None:
         super().__init__()
         self.self_attn = Attention(dim, num_heads)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         for module in (self.linear1, self.linear2, self.self_attn.out_proj):
