@@ -286,6 +286,26 @@ def test_an_image_turned_by_its_exif_tag_is_noticed(data, loader):
     assert sample.gt_sem_seg.shape in (SIZES[0], sample.img_shape)
 
 
+def expand(text: str) -> list[str]:
+    """'a/{b,c}' -> ['a/b', 'a/c'], as a shell does."""
+    head, brace, rest = text.partition('{')
+    if not brace:
+        return [text]
+    words, _, tail = rest.partition('}')
+    return [f'{head}{word}{end}' for word in words.split(',') for end in expand(tail)]
+
+
+@every_base
+def test_the_page_shows_the_folders_that_the_config_reads(base, data):
+    page = (CONFIGS.parent / 'docs/datasets.md').read_text()
+    tree = page.split(f'\ndata/{LAYOUTS[base].root}/\n')[1].split('\n```')[0]
+    shown = [path for line in tree.splitlines() for path in expand(line.split()[0])]
+    cfg = read(base)
+    for dataset in (cfg.train_dataloader.dataset.dataset, cfg.test_dataloader.dataset):
+        for folder in dataset.data_prefix.values():
+            assert any(path.startswith(f'{folder}/') for path in shown)
+
+
 def test_base_files_name_their_command(data):
     for base in BASES:
         text = (CONFIGS / f'_base_/datasets/{base}.py').read_text()
