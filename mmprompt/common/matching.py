@@ -53,15 +53,20 @@ class Matches:
         return len(self.layer)
 
 
+def at_least_float(x: Tensor) -> Tensor:
+    """Half precisions -> float32; float32 and float64 stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def random_points(rows: int, num: int, device=None) -> Tensor:
     """(rows, num, 2) uniform points, from torch's global generator."""
     return torch.rand(rows, num, 2, device=device)
 
 
-def grid_points(height: int, width: int, device=None) -> Tensor:
+def grid_points(height: int, width: int, device=None, dtype=torch.float32) -> Tensor:
     """(height*width, 2) centres of a grid's cells, row by row."""
-    y = (torch.arange(height, device=device) + 0.5) / height
-    x = (torch.arange(width, device=device) + 0.5) / width
+    y = (torch.arange(height, device=device, dtype=dtype) + 0.5) / height
+    x = (torch.arange(width, device=device, dtype=dtype) + 0.5) / width
     return torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], dim=-1).reshape(-1, 2)
 
 
@@ -122,16 +127,33 @@ def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     return bce, dice
 
 
+def check_grid(owner: str, grid: tuple[int, int] | str | None) -> None:
+    """Refuse what is no choice of points.
+
+    Raises:
+        ValueError: neither None, 'native', nor two positive numbers (rows, columns).
+    """
+    pair = isinstance(grid, (tuple, list)) and len(grid) == 2
+    if grid in (None, 'native') or (pair and all(isinstance(n, int) and n > 0 for n in grid)):
+        return
+    raise ValueError(
+        f"{owner}.grid: expected None (random points), 'native' or (rows, columns), found {grid!r}."
+    )
+
+
 class HungarianMatcher:
     """One-to-one assignment of least cost, for all images and layers at once.
 
     Cost = class_weight * (-p_class) + bce_weight * BCE + dice_weight * Dice, on points shared by
-    all masks of an image.
+    all masks of an image, predicted and true, and by all layers; each layer is matched anew.
 
     Args:
         num_points: points per image, drawn anew per call.
-        grid: (h, w) of a fixed grid instead of random points, or 'native' for the cells of the
-            predicted maps themselves (then nothing is resampled).
+        grid: (rows, columns) of a fixed grid instead of random points, or 'native' for the cells
+            of the predicted maps themselves (then nothing is resampled).
+
+    Raises:
+        ValueError: another `grid`.
     """
 
     def __init__(
@@ -142,6 +164,7 @@ class HungarianMatcher:
         num_points: int = 12544,
         grid: tuple[int, int] | str | None = None,
     ):
+        check_grid('HungarianMatcher', grid)
         self.class_weight = class_weight
         self.bce_weight = bce_weight
         self.dice_weight = dice_weight
@@ -152,21 +175,28 @@ class HungarianMatcher:
     def __call__(self, logits: Tensor, mask_logits: Tensor, targets: MaskTargets) -> Matches:
         """Match (L, B, Q, C+1) class logits and (L, B, Q, h, w) mask logits."""
         layers, batch, queries, height, width = mask_logits.shape
-        points = self.points(batch, (height, width), mask_logits.device)
+        points = self.points(batch, (height, width), mask_logits)
         if self.grid == 'native':  # the cell centres are the map's own values
             values = mask_logits.flatten(-2)
         else:
             maps = mask_logits.transpose(0, 1).reshape(batch, layers * queries, height, width)
-            values = sample_maps(maps.float(), points)
+            values = sample_maps(at_least_float(maps), points)
             values = values.reshape(batch, layers, queries, -1).transpose(0, 1)
         return self.assign(logits, values, points, targets)
 
-    def points(self, batch: int, size: tuple[int, int], device=None) -> Tensor:
-        """(B, P, 2) points at which to compare; `size` is that of the predicted maps."""
+    def points(self, batch: int, size: tuple[int, int], like: Tensor) -> Tensor:
+        """(B, P, 2) points at which to compare, at least float32.
+
+        Args:
+            batch: B.
+            size: (h, w) of the predicted maps.
+            like: gives device and precision.
+        """
         if self.grid is None:
-            return random_points(batch, self.num_points, device)
+            return random_points(batch, self.num_points, like.device)
         height, width = size if self.grid == 'native' else self.grid
-        return grid_points(height, width, device=device).expand(batch, -1, -1)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return grid_points(height, width, like.device, dtype).expand(batch, -1, -1)
 
     @torch.no_grad()
     def assign(
@@ -194,13 +224,14 @@ class HungarianMatcher:
         images, most = targets.images, max(targets.counts, default=0)
         slot = torch.cat([torch.arange(c, device=device) for c in targets.counts])
         rows = torch.arange(len(images), device=device)
-        truth = values.new_zeros(batch, most, values.shape[-1], dtype=torch.float32)
-        truth[images, slot] = sample_masks(targets.masks, rows, points[images])
+        values = at_least_float(values)
+        truth = values.new_zeros(batch, most, values.shape[-1])
+        truth[images, slot] = sample_masks(targets.masks, rows, points[images].to(truth))
         labels = targets.labels.new_zeros(batch, most)
         labels[images, slot] = targets.labels
 
-        bce, dice = pairwise_mask_cost(values.float(), truth)  # (L, B, Q, N)
-        probs = logits.float().softmax(dim=-1)
+        bce, dice = pairwise_mask_cost(values, truth)  # (L, B, Q, N)
+        probs = at_least_float(logits).softmax(dim=-1)
         index = labels[None, :, None].expand(layers, batch, probs.shape[2], most)
         return (
             self.bce_weight * bce
@@ -246,6 +277,7 @@ def classification_loss(logits: Tensor, labels: Tensor, no_object_weight: float 
         logits: (..., C+1).
         labels: (...,) in 0..C; C is "no object".
     """
+    logits = at_least_float(logits)
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = no_object_weight
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), weight.float())
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight)

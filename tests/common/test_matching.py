@@ -63,7 +63,7 @@ def test_matching_is_the_cheapest_of_all_assignments(grid):
     torch.manual_seed(3)
     matches = matcher(logits, masks, targets)
     torch.manual_seed(3)  # the same random points again
-    points = matcher.points(3, (8, 12))
+    points = matcher.points(3, (8, 12), masks)
     for layer in range(2):
         for image, (start, count) in enumerate([(0, 2), (2, 0), (2, 3)]):
             values = matching.sample_maps(masks[layer, image][None], points[image][None])[0]

@@ -1,5 +1,8 @@
 """The criterion against loops over layers, images and queries."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,49 +30,132 @@ def _output(layers=3, seed=0):
     return last
 
 
-def _targets(counts=(2, 0, 3), seed=1):
+def _masks_and_labels(counts=(2, 0, 3), seed=1):
     rng = torch.Generator().manual_seed(seed)
     masks = [torch.rand(n, 16, 32, generator=rng) > 0.5 for n in counts]
     labels = [torch.randint(CLASSES, (n,), generator=rng) for n in counts]
-    return MaskTargets.from_lists(masks, labels)
+    return masks, labels
 
 
-def _slow(output, targets, criterion):
-    """Per layer: (class, bce, dice), unweighted, with the criterion's own matcher."""
-    points = matching.grid_points(*SIZE)
+def _targets(counts=(2, 0, 3), seed=1):
+    return MaskTargets.from_lists(*_masks_and_labels(counts, seed))
+
+
+def _at_centres(maps, grid):
+    """Values (N, P) of (N, H, W) maps at the centres of a grid's cells, by hand.
+
+    Pixel i of H covers i/H to (i+1)/H; between pixel centres values are bilinear; around the map
+    there are zeros.
+    """
+    height, width = maps.shape[-2:]
+    maps = maps.double()
+    values = []
+    for row, column in itertools.product(range(grid[0]), range(grid[1])):
+        y, x = (row + 0.5) / grid[0] * height - 0.5, (column + 0.5) / grid[1] * width - 0.5
+        value = torch.zeros(len(maps), dtype=torch.float64)
+        for i, j in itertools.product(
+            (math.floor(y), math.floor(y) + 1), (math.floor(x), math.floor(x) + 1)
+        ):
+            if 0 <= i < height and 0 <= j < width:
+                value = value + maps[:, i, j] * (1 - abs(y - i)) * (1 - abs(x - j))
+        values.append(value)
+    return torch.stack(values, 1)
+
+
+def _pair_losses(x, y):
+    """BCE and Dice of one predicted mask with one true one, both (P,)."""
+    s = 1 / (1 + (-x).exp())
+    bce = -(y * s.log() + (1 - y) * (1 - s).log()).mean()
+    return bce, 1 - (2 * (s * y).sum() + 1) / (s.sum() + y.sum() + 1)
+
+
+def _slow(output, masks, labels, cost_grid, loss_grid):
+    """Per prediction (class, BCE, Dice), unweighted, from per-image masks and labels.
+
+    Every assignment is tried; the class loss is a weighted mean over the whole batch, the mask
+    losses are divided by the number of masks of the whole batch.
+    """
     rows = []
     for layer in (*output.aux, output):
-        matches = criterion.matcher(layer.pred_logits[None], layer.pred_masks[None], targets)
-        wanted = torch.full((BATCH, QUERIES), CLASSES)
-        bce = dice = 0.0
-        for image, query, target in zip(matches.image, matches.query, matches.target):
-            wanted[image, query] = targets.labels[target]
-            x = layer.pred_masks[image, query].flatten()
-            mask = targets.masks[target][None, None].double()
-            y = matching.sample_maps(mask, points[None].double())[0, 0]
-            bce += F.binary_cross_entropy_with_logits(x, y)
-            s = x.sigmoid()
-            dice += 1 - (2 * (s * y).sum() + 1) / (s.sum() + y.sum() + 1)
-        weight = torch.ones(CLASSES + 1, dtype=torch.float64)
-        weight[-1] = 0.1
-        ce = F.cross_entropy(layer.pred_logits.flatten(0, 1), wanted.flatten(), weight)
-        count = len(targets.labels)
-        rows.append([float(ce.detach()), float(bce.detach()) / count, float(dice.detach()) / count])
+        numerator = denominator = bce = dice = 0.0
+        for image in range(len(masks)):
+            probs = layer.pred_logits[image].softmax(-1)
+            truth = _at_centres(masks[image], cost_grid)
+            values = _at_centres(layer.pred_masks[image], cost_grid)
+            count, cost = len(truth), {}
+            for q, t in itertools.product(range(len(values)), range(count)):
+                pair = _pair_losses(values[q], truth[t])
+                cost[q, t] = (5 * sum(pair) - 2 * probs[q, labels[image][t]]).item()
+            best = min(
+                itertools.permutations(range(len(values)), count),
+                key=lambda queries: sum(cost[q, t] for t, q in enumerate(queries)),
+            )
+            for q in range(len(values)):
+                matched = q in best
+                label = int(labels[image][best.index(q)]) if matched else probs.shape[1] - 1
+                weight = 1.0 if matched else 0.1
+                numerator = numerator - weight * probs[q, label].log()
+                denominator += weight
+            truth = _at_centres(masks[image], loss_grid)
+            values = _at_centres(layer.pred_masks[image], loss_grid)
+            for t, q in enumerate(best):
+                pair = _pair_losses(values[q], truth[t])
+                bce, dice = bce + pair[0], dice + pair[1]
+        total = sum(map(len, masks))
+        rows.append([numerator / denominator, bce / total, dice / total])
     return rows
 
 
-@pytest.mark.parametrize('num_aux', [None, 1])
-def test_losses_equal_the_loops(num_aux):
-    output, targets = _output(), _targets()
-    criterion = SetCriterion(grid='native', matcher=dict(grid='native'), num_aux=num_aux)
+@pytest.mark.parametrize('loss_grid', ['native', (5, 7)])
+@pytest.mark.parametrize('cost_grid', ['native', (3, 9)])
+@pytest.mark.parametrize('layers, num_aux', [(10, None), (3, 1)])
+def test_losses_equal_the_loops(layers, num_aux, cost_grid, loss_grid):
+    """Ten predictions, each matched anew; an image without masks; pixels of no mask (void)."""
+    output = _output(layers=layers)
+    masks, labels = _masks_and_labels()
+    targets = MaskTargets.from_lists(masks, labels)
+    criterion = SetCriterion(grid=loss_grid, matcher=dict(grid=cost_grid), num_aux=num_aux)
     found = criterion(output, targets)
-    rows = _slow(output, targets, criterion)
-    aux = rows[:-1] if num_aux is None else rows[-2:-1]
-    for i, (name, weight) in enumerate([('class', 2), ('bce', 5), ('dice', 5)]):
-        assert float(found[f'loss_{name}']) == pytest.approx(weight * rows[-1][i], rel=1e-5)
-        wanted = weight * sum(row[i] for row in aux)
-        assert float(found[f'aux_loss_{name}']) == pytest.approx(wanted, rel=1e-5)
+    grids = [SIZE if grid == 'native' else grid for grid in (cost_grid, loss_grid)]
+    rows = _slow(output, masks, labels, *grids)
+    aux = rows[:-1] if num_aux is None else rows[-1 - num_aux : -1]
+    variables = [output.mask_features]
+    for layer in (*output.aux, output):
+        variables += [layer.pred_logits, layer.mask_embed]
+    names = [('class', 2), ('bce', 5), ('dice', 5)]
+    for i, (name, weight) in enumerate(names):
+        assert found[f'loss_{name}'].dtype == torch.float64
+        wanted = weight * rows[-1][i], weight * sum(row[i] for row in aux)
+        for value, expected in zip((found[f'loss_{name}'], found[f'aux_loss_{name}']), wanted):
+            assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+    slow = sum(
+        weight * sum(row[i] for row in (*aux, rows[-1])) for i, (_, weight) in enumerate(names)
+    )
+    options = dict(allow_unused=True)
+    pairs = zip(
+        torch.autograd.grad(sum(found.values()), variables, **options),
+        torch.autograd.grad(slow, variables, **options),
+    )
+    for gradient, expected in pairs:
+        assert (gradient is None) == (expected is None)
+        if gradient is not None:
+            torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
     assert 'loss_dense' not in found
+
+
+def test_published_numbers_are_the_defaults(monkeypatch):
+    """12544 points; for the losses 3 times as many are drawn, three quarters are undecided ones."""
+    drawn = []
+    draw = matching.random_points
+
+    def spy(rows, num, device=None):
+        drawn.append((rows, num))
+        return draw(rows, num, device)
+
+    monkeypatch.setattr(matching, 'random_points', spy)
+    SetCriterion()(_output(layers=10), _targets((2, 0, 3)))
+    # One set of points per image; then per matched pair of the ten predictions.
+    assert drawn == [(BATCH, 12544), (50, 3 * 12544), (50, 12544 // 4)]
 
 
 def test_points_at_all_cells_equal_the_native_grid(monkeypatch):
@@ -177,7 +263,10 @@ def test_strokes_train_the_query_that_fits_best():
 
 
 def test_unknown_choices_are_refused():
-    with pytest.raises(ValueError, match='grid'):
-        SetCriterion(grid='nativ')
+    for grid in ('nativ', (4,), (0, 4), 7):
+        with pytest.raises(ValueError, match='SetCriterion.grid'):
+            SetCriterion(grid=grid)
+        with pytest.raises(ValueError, match='HungarianMatcher.grid'):
+            SetCriterion(matcher=dict(grid=grid))
     with pytest.raises(ValueError, match='dense_loss'):
         SetCriterion(dense_loss='focal')

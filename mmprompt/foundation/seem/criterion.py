@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mmprompt.common import matching
 from mmprompt.common.mask_merge import semantic_scores
-from mmprompt.common.matching import HungarianMatcher, MaskTargets, Matches
+from mmprompt.common.matching import HungarianMatcher, MaskTargets, Matches, at_least_float
 from mmprompt.foundation.seem.features import SEEMOutput, StrokeOutput
 
 
@@ -50,8 +50,9 @@ class SetCriterion(nn.Module):
         no_object_weight: of unmatched queries in the class loss.
         num_points: points per mask for the mask losses.
         oversample, importance: see `matching.uncertain_points`.
-        grid: 'native' evaluates the mask losses on all cells of the predicted maps instead.
-        matcher: arguments of `HungarianMatcher`.
+        grid: fixed points for the mask losses instead: (rows, columns) of a grid, or 'native' for
+            all cells of the predicted maps.
+        matcher: arguments of `HungarianMatcher`, which has a `grid` of its own.
         num_aux: how many of the earlier predictions get a loss, the last ones first; None = all.
         stroke_weights: (class, BCE, Dice) of the stroke loss.
         dense_weight: of the dense term on semantic scores; 0 switches it off.
@@ -69,7 +70,7 @@ class SetCriterion(nn.Module):
         num_points: int = 12544,
         oversample: float = 3.0,
         importance: float = 0.75,
-        grid: str | None = None,
+        grid: tuple[int, int] | str | None = None,
         matcher: dict | None = None,
         num_aux: int | None = None,
         stroke_weights: Sequence[float] = (0.4, 1.0, 1.0),
@@ -79,8 +80,7 @@ class SetCriterion(nn.Module):
         ignore_index: int = 255,
     ):
         super().__init__()
-        if grid not in (None, 'native'):
-            raise ValueError(f"SetCriterion.grid: expected None or 'native', found {grid!r}.")
+        matching.check_grid('SetCriterion', grid)
         if dense_loss not in DENSE_LOSSES:
             raise ValueError(
                 f'SetCriterion.dense_loss: expected one of {sorted(DENSE_LOSSES)}, '
@@ -150,18 +150,20 @@ class SetCriterion(nn.Module):
             zero = strokes.mask_embed.sum() * 0
             return {f'stroke_loss_{n}': zero for n in ('class', 'bce', 'dice')}
         features, embed = strokes.mask_features[image].flatten(2), strokes.mask_embed[image]
-        points = matching.grid_points(*strokes.mask_features.shape[-2:], device=embed.device)
+        dtype = torch.promote_types(embed.dtype, torch.float32)
+        size = strokes.mask_features.shape[-2:]
+        points = matching.grid_points(*size, embed.device, dtype)
         truth = matching.sample_masks(
             targets.masks, rows[image], points.expand(len(image), -1, -1)
         )  # (S, P), P = h*w
         with torch.no_grad():
-            values = torch.einsum('sqd,sdp->sqp', embed, features).float()
+            values = at_least_float(torch.einsum('sqd,sdp->sqp', embed, features))
             bce, dice = matching.pairwise_mask_cost(values, truth[:, None])
             best = (bce + dice)[..., 0].argmin(dim=-1)  # (S,)
         chosen = embed[torch.arange(len(image), device=embed.device), best]  # (S, D)
-        values = torch.einsum('sd,sdp->sp', chosen, features).float()
+        values = at_least_float(torch.einsum('sd,sdp->sp', chosen, features))
         bce, dice = matching.mask_losses(values, truth)
-        scores = torch.einsum('sqd,sd->sq', embed, strokes.positive[image]).float()
+        scores = at_least_float(torch.einsum('sqd,sd->sq', embed, strokes.positive[image]))
         weights = self.stroke_weights
         return {
             'stroke_loss_class': weights[0] * F.cross_entropy(scores, best),
@@ -174,7 +176,7 @@ class SetCriterion(nn.Module):
         self, logits: Tensor, embed: Tensor, features: Tensor, targets: MaskTargets
     ) -> Matches:
         """Masks are linear in the features, so only the features are sampled, not every mask."""
-        points = self.matcher.points(len(features), features.shape[-2:], features.device)
+        points = self.matcher.points(len(features), features.shape[-2:], features)
         if self.matcher.grid == 'native':
             sampled = features.flatten(2)  # (B, D, P)
         else:
@@ -210,7 +212,7 @@ class SetCriterion(nn.Module):
             per_image = torch.bincount(image, minlength=len(features)).tolist()
             parts = embed[layer, image, query].split(per_image)  # B x (M_b, D)
             chosen = torch.cat([e @ f.flatten(1) for e, f in zip(parts, features)])
-            chosen = chosen.float().reshape(-1, *features.shape[-2:])  # (M, h, w)
+            chosen = at_least_float(chosen).reshape(-1, *features.shape[-2:])  # (M, h, w)
             values, truth = self._at_points(chosen, targets, target)
             zero = values.new_zeros(len(logits))
             bce, dice = (zero.index_add(0, layer, x) for x in matching.mask_losses(values, truth))
@@ -224,16 +226,20 @@ class SetCriterion(nn.Module):
     def _at_points(
         self, chosen: Tensor, targets: MaskTargets, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Matched logits and truth (M, P): on uncertain points, or on all cells."""
-        if self.grid == 'native':
-            points = matching.grid_points(*chosen.shape[-2:], device=chosen.device)
+        """Matched logits and truth (M, P): on uncertain points, or on the fixed ones."""
+        if self.grid is not None:
+            size = chosen.shape[-2:] if self.grid == 'native' else self.grid
+            points = matching.grid_points(*size, chosen.device, chosen.dtype)
             # Sampling the few masks once is cheaper than sampling a copy per layer.
             every = torch.arange(len(targets.masks), device=rows.device)
             truth = matching.sample_masks(targets.masks, every, points.expand(len(every), -1, -1))
-            return chosen.flatten(1), truth[rows]
+            if self.grid == 'native':  # the cell centres are the map's own values
+                return chosen.flatten(1), truth[rows]
+            shared = points.expand(len(chosen), -1, -1)
+            return matching.sample_maps(chosen[:, None], shared)[:, 0], truth[rows]
         points = matching.uncertain_points(
             chosen.detach(), self.num_points, self.oversample, self.importance
-        )
+        ).to(chosen)
         values = matching.sample_maps(chosen[:, None], points)[:, 0]
         return values, matching.sample_masks(targets.masks, rows, points)
 
@@ -243,7 +249,7 @@ class SetCriterion(nn.Module):
         small = F.interpolate(labels[:, None].float(), size=size, mode='nearest-exact')[:, 0].long()
         values = [
             self.dense_loss(
-                semantic_scores(p.pred_logits.float(), p.pred_masks.float()),
+                semantic_scores(at_least_float(p.pred_logits), at_least_float(p.pred_masks)),
                 small,
                 self.ignore_index,
             )
