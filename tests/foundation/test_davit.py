@@ -53,7 +53,7 @@ def test_d3_gives_the_public_numbers():
     image = rule.double(rule.image('image', 2, 128, 192))
     maps = net(image)
     # Largest difference of the public code between its own two precisions, map by map.
-    gaps = (4.297e-6, 7.213e-6, 1.402e-4, 1.501e-5)
+    gaps = (4.296e-6, 7.213e-6, 1.401e-4, 1.465e-5)
     single = net.float()(image.float())
     with np.load(rule.DATA / 'backbone_davitd3.npz') as stored:
         assert len(maps) == len(stored.files) == 4
