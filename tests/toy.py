@@ -69,7 +69,7 @@ def toy_seem(classes=CLASSES, in_channels=(8, 16, 32, 64), **decoder) -> dict:
             width=16,
             num_layers=1,
             num_heads=2,
-            context_length=12,
+            context_length=24,  # room for CoOp's 16
             dim=DIM,
             token_ids=collect_token_ids(classes, (*BARE_TEMPLATES, *seem_templates())),
         ),

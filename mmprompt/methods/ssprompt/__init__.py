@@ -4,8 +4,13 @@ from mmprompt.methods.ssprompt.head import SEEMPromptHead
 from mmprompt.methods.ssprompt.losses import SSPromptSemanticLoss
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt, SemPrompt, SpaPrompt
 from mmprompt.methods.ssprompt.segmentor import SSPromptSegmentor
+from mmprompt.methods.ssprompt.visual import VSPL
+from mmprompt.methods.ssprompt.words import LOCN, CoOp
 
 __all__ = [
+    'LOCN',
+    'VSPL',
+    'CoOp',
     'DefaultPrompt',
     'SEEMPromptHead',
     'SSPromptSegmentor',
