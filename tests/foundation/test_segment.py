@@ -202,7 +202,7 @@ def test_no_thin_stroke_is_lost(size, resized):
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(size, dtype=torch.bool)
     mask[torch.randint(size[0], (9,), generator=generator), torch.arange(9) * 3] = True
-    placed = place_strokes(mask, size, resized).positive
+    placed = place_strokes(mask, torch.zeros(3, *size), resized).positive
     assert placed.shape == (1, *(side + -side % 32 for side in resized))
     assert not placed[:, resized[0] :].any() and not placed[:, :, resized[1] :].any()
     scale = torch.tensor(resized) / torch.tensor(size)
@@ -223,3 +223,17 @@ def test_strokes_on_the_image_and_in_the_frame_are_the_same(model):
     assert drawn.shape == (80, 120) and torch.equal(drawn, framed)
     other = model.segment(rgb, 'stroke', strokes=mask.flip(0), short_side=40)
     assert not torch.equal(drawn, other)
+
+
+def test_strokes_steer_other_tasks_where_queries_see_them(semantic):
+    torch.manual_seed(0)
+    model = SEEM(**toy_seem(object_tokens=True)).double().eval()
+    images = pictures()
+    hints = [hint if index % 3 else None for index, hint in enumerate(drawn_on(images))]
+    found = model.segment(images, classes=semantic, strokes=hints, short_side=40)
+    for image, hint, result in zip(images, hints, found):
+        options = dict(classes=semantic, short_side=40)
+        assert torch.equal(result, model.segment(image, strokes=hint, **options))
+    plain = model.segment(images, classes=semantic, short_side=40)
+    assert torch.equal(found[0], plain[0])
+    assert any(not torch.equal(*pair) for pair in zip(found, plain))

@@ -124,6 +124,15 @@ class SEEMOutput:
             return self._masks
         return torch.einsum('bqd,bdhw->bqhw', self.mask_embed, self.mask_features)
 
+    def of_image(self, index: int) -> SEEMOutput:
+        """The prediction of one image, still a batch (of one), without `aux`."""
+        part = slice(index, index + 1)
+        names = ('mask_embed', 'positive', 'negative', 'mask_features')
+        strokes = self.strokes and StrokeOutput(*(getattr(self.strokes, n)[part] for n in names))
+        own = (self.pred_logits, self.mask_embed, self.mask_features, self.queries)
+        masks = None if self._masks is None else self._masks[part]
+        return SEEMOutput(*(value[part] for value in own), strokes=strokes, _masks=masks)
+
     def materialise(self) -> None:
         """Multiply the mask logits out now and keep them."""
         self._masks = self.pred_masks

@@ -31,6 +31,14 @@ THRESHOLDS = {
 }
 
 
+def check_task(task: str, strokes: Sequence) -> None:
+    """Refuse an unknown task, and that of strokes without strokes for every image."""
+    if task not in THRESHOLDS:
+        raise UserError(f'SEEM.segment: task must be one of {list(THRESHOLDS)}, found {task!r}.')
+    if task == 'stroke' and any(hint is None for hint in strokes):
+        raise UserError("SEEM.segment: task 'stroke' needs strokes for every image.")
+
+
 def read_image(rgb: Picture) -> Tensor:
     """RGB values 0-255 as a tensor (3, H, W).
 
@@ -116,13 +124,13 @@ def resize_image(rgb: Tensor, size: Size) -> Tensor:
     return rgb[0].clamp(0, 255)
 
 
-def place_strokes(strokes: Strokes | Tensor, size: Size, resized: Size) -> Strokes:
-    """Strokes of one image in the padded frame of the network.
+def place_strokes(strokes: Strokes | Tensor | None, image: Tensor, resized: Size) -> Strokes | None:
+    """Strokes of one image in the padded frame of the network; None for none.
 
     Args:
         strokes: masks (H, W) or (1, H, W), drawn on the image as the user gave it, or at the padded
             size of the resized image; where these are equal, the former is meant.
-        size: (H, W) of the image as given.
+        image: (3, H, W) as given.
         resized: (h, w) at which the network sees it.
 
     A pixel of the network is drawn on if any pixel under it is, so that no thin stroke is lost.
@@ -130,10 +138,12 @@ def place_strokes(strokes: Strokes | Tensor, size: Size, resized: Size) -> Strok
     Raises:
         UserError: masks of another size.
     """
+    if strokes is None:
+        return None
     if isinstance(strokes, Tensor):
         strokes = Strokes(strokes)
     placed = {
-        name: _place(getattr(strokes, name), name, tuple(size), tuple(resized))
+        name: _place(getattr(strokes, name), name, tuple(image.shape[1:]), tuple(resized))
         for name in ('positive', 'negative')
     }
     return replace(strokes, **placed)

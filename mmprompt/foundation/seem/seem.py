@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -20,7 +20,6 @@ from mmprompt.registry import MODELS
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-TASKS = ('semantic', 'panoptic', 'instance', 'stroke')
 BATCH_PIXELS = 1 << 22  # padded pixels that `segment` sends through the network at once
 
 
@@ -168,34 +167,39 @@ class SEEM(BaseModule):
             'stroke': (H, W) bool. For a list, a list in its order.
 
         Raises:
-            UserError: an argument cannot be used; it names the argument, what was expected and what
-                was found.
+            UserError: an argument cannot be used; it is named, with what was expected.
         """
-        if task not in TASKS:
-            raise UserError(f'SEEM.segment: task must be one of {TASKS}, found {task!r}.')
         single = not isinstance(rgb, (list, tuple))
         images = [inputs.read_image(image) for image in ([rgb] if single else rgb)]
         drawn = [strokes] if single else inputs.one_each(strokes, len(images))
-        if task == 'stroke' and any(hint is None for hint in drawn):
-            raise UserError("SEEM.segment: task 'stroke' needs strokes for every image.")
+        inputs.check_task(task, drawn)
         semantic = self._semantic(task, classes, templates)
         things = inputs.check_options(task, things, thresholds, len(semantic) - 1)
         sizes = [inputs.resized_size(image.shape[1:], short_side) for image in images]
-        drawn = [
-            hint if hint is None else inputs.place_strokes(hint, image.shape[1:], size)
-            for hint, image, size in zip(drawn, images, sizes)
-        ]
+        shapes = [inputs.check_size(output_size or image.shape[1:]) for image in images]
+        drawn = [inputs.place_strokes(*each) for each in zip(drawn, images, sizes)]
         results: list = [None] * len(images)
+        for index, out in self._outputs(images, sizes, semantic, spatial, drawn):
+            masks = out.strokes.answer if task == 'stroke' else out.pred_masks
+            maps = upsample_masks(masks[0], sizes[index], shapes[index])
+            results[index] = _answer(task, out.pred_logits[0], maps, things, thresholds)
+        return results[0] if single else results
+
+    def _outputs(
+        self,
+        images: list[Tensor],
+        sizes: list[tuple[int, int]],
+        semantic: Tensor,
+        spatial: Tensor | dict | None,
+        drawn: list[Strokes | None],
+    ) -> Iterator[tuple[int, SEEMOutput]]:
+        """(index, prediction) of every image, brought to its size; see `segment`."""
         for part in _batches(sizes, drawn):
             batch = [padded(self.normalise(inputs.resize_image(images[i], sizes[i]))) for i in part]
             hints = inputs.stack_strokes([drawn[i] for i in part], batch[0].device)
             out = self.decode(self.encode_image(torch.stack(batch)), semantic, spatial, hints)
-            masks = out.strokes.answer if task == 'stroke' else out.pred_masks
-            for index, own, logits in zip(part, masks, out.pred_logits):
-                answer_size = inputs.check_size(output_size or images[index].shape[1:])
-                maps = upsample_masks(own, sizes[index], answer_size)
-                results[index] = _answer(task, logits, maps, things, thresholds)
-        return results[0] if single else results
+            for place, index in enumerate(part):
+                yield index, out.of_image(place)
 
     def _semantic(self, task: str, classes, templates: Sequence[str] | None) -> Tensor:
         """(C+1, D) in the precision of the model; strokes need none."""
