@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
-from mmprompt.foundation.seem.layers import Attention
+from mmprompt.foundation.seem.layers import ROWS, Attention, Linear, linear
 from mmprompt.foundation.seem.templates import (
     NO_OBJECT_NAME,
     check_templates,
@@ -54,8 +54,8 @@ class TextBlock(nn.Module):
         super().__init__()
         self.attn = Attention(width, num_heads)
         self.ln_1 = _LayerNorm(width)
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.c_fc = Linear(width, 4 * width)
+        self.c_proj = Linear(4 * width, width)
         self.ln_2 = _LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class TextBlock(nn.Module):
             allowed: (M, 1, 1, L) False where `paths` is padding.
         """
         attn = self.attn
-        qkv = F.linear(self.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+        qkv = linear(self.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
         q, k, v = qkv.unflatten(1, (3, attn.num_heads, -1)).unbind(1)  # (M, heads, d)
         k, v = (part[paths].transpose(1, 2) for part in (k, v))  # (M, heads, L, d)
         y = F.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=allowed)
@@ -209,6 +209,9 @@ class SEEMTextEncoder(BaseModule):
                     paths.append((*path, node))
                 path = paths[node]
             ends.append(path[-1])
+        idle = -len(paths) % ROWS  # `linear` is fastest with whole blocks of rows
+        tokens += [START] * idle
+        paths += [(0,)] * idle
         device = self.positional_embedding.device
         lengths = torch.tensor([len(path) for path in paths])
         longest = int(lengths.max())
