@@ -22,11 +22,13 @@ class MaskTargets:
         masks: (T, H, W) bool.
         labels: (T,) class of each mask.
         counts: masks per image, summing to T.
+        ignore: (B, H, W) bool, pixels that count neither for nor against any mask, or None.
     """
 
     masks: Tensor
     labels: Tensor
     counts: list[int]
+    ignore: Tensor | None = None
 
     @classmethod
     def from_lists(cls, masks: Sequence[Tensor], labels: Sequence[Tensor]) -> 'MaskTargets':
@@ -38,6 +40,15 @@ class MaskTargets:
         """(T,) index of the image that each mask belongs to."""
         counts = torch.tensor(self.counts, device=self.labels.device)
         return torch.arange(len(counts), device=self.labels.device).repeat_interleave(counts)
+
+    def weights(self, images: Tensor, points: Tensor) -> Tensor | None:
+        """How much points count, 0 to 1; None if all do.
+
+        Args:
+            images: (R,) which image each row of points looks at.
+            points: (R, P, 2).
+        """
+        return None if self.ignore is None else sample_masks(~self.ignore, images, points)
 
 
 @dataclass
@@ -107,7 +118,9 @@ def sample_masks(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
     return total
 
 
-def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def pairwise_mask_cost(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """BCE and Dice of every prediction with every target on shared points.
 
     BCE(x, t) = softplus(x) - x t, hence one product instead of two.
@@ -115,14 +128,21 @@ def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     Args:
         logits: (..., Q, P).
         targets: (..., N, P) in [0, 1].
+        weights: (..., P), how much a point counts in every mean and sum; None means 1.
 
     Returns:
         two (..., Q, N): mean BCE, and 1 - (2 s.t + 1) / (sum s + sum t + 1) with s = sigmoid.
     """
+    softplus, probs, count = F.softplus(logits), logits.sigmoid(), logits.shape[-1]
+    if weights is None:
+        softplus, area = (x.sum(-1, keepdim=True) for x in (softplus, probs))  # (..., Q, 1)
+    else:
+        softplus, area = (x @ weights[..., None] for x in (softplus, probs))
+        targets = targets * weights[..., None, :]  # one factor of every product below
+        count = weights.sum(-1)[..., None, None].clamp(min=1)
     turned = targets.transpose(-1, -2)  # (..., P, N)
-    bce = (F.softplus(logits).sum(-1, keepdim=True) - logits @ turned) / logits.shape[-1]
-    probs = logits.sigmoid()
-    size = probs.sum(-1, keepdim=True) + targets.sum(-1)[..., None, :]
+    bce = (softplus - logits @ turned) / count
+    size = area + targets.sum(-1)[..., None, :]
     dice = 1 - (2 * (probs @ turned) + 1) / (size + 1)
     return bce, dice
 
@@ -230,7 +250,8 @@ class HungarianMatcher:
         labels = targets.labels.new_zeros(batch, most)
         labels[images, slot] = targets.labels
 
-        bce, dice = pairwise_mask_cost(values, truth)  # (L, B, Q, N)
+        weights = targets.weights(torch.arange(batch, device=device), points.to(truth))  # (B, P)
+        bce, dice = pairwise_mask_cost(values, truth, weights)  # (L, B, Q, N)
         probs = at_least_float(logits).softmax(dim=-1)
         index = labels[None, :, None].expand(layers, batch, probs.shape[2], most)
         return (
@@ -262,12 +283,24 @@ def uncertain_points(
     return torch.cat([picked, random_points(rows, num - chosen, device)], dim=1)
 
 
-def mask_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Per-mask mean BCE and Dice (+1 smoothing), (M,) each, of (M, P) logits and (M, P) truth."""
-    bce = F.binary_cross_entropy_with_logits(logits, targets, reduction='none').mean(dim=1)
+def mask_losses(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Per-mask mean BCE and Dice (+1 smoothing), (M,) each.
+
+    Args:
+        logits: (M, P).
+        targets: (M, P) in [0, 1].
+        weights: (M, P), how much a point counts; None means 1. A mask without any counts for 0.
+    """
+    count = logits.shape[1]
+    bce = F.binary_cross_entropy_with_logits(logits, targets, weights, reduction='none')
     probs = logits.sigmoid()
-    dice = 1 - (2 * (probs * targets).sum(1) + 1) / (probs.sum(1) + targets.sum(1) + 1)
-    return bce, dice
+    both, area = probs * targets, probs + targets
+    if weights is not None:
+        both, area, count = both * weights, area * weights, weights.sum(1).clamp(min=1)
+    dice = 1 - (2 * both.sum(1) + 1) / (area.sum(1) + 1)
+    return bce.sum(1) / count, dice
 
 
 def classification_loss(logits: Tensor, labels: Tensor, no_object_weight: float = 0.1) -> Tensor:

@@ -54,6 +54,30 @@ def test_pairwise_cost_equals_one_pair_at_a_time():
         assert float(dice[b, q, t]) == pytest.approx(float(wanted), rel=1e-9)
 
 
+def test_points_that_do_not_count_are_as_good_as_left_out():
+    torch.manual_seed(5)
+    logits = torch.randn(2, 4, 30, dtype=torch.float64) * 4
+    truth = torch.rand(2, 4, 30, dtype=torch.float64)
+    keep = torch.rand(2, 30) > 0.4
+    for image, row in enumerate(keep):
+        weights = row.double()
+        own, wanted = logits[image], truth[image]
+        pairs = [
+            (
+                matching.pairwise_mask_cost(own[None], wanted[None], weights[None]),
+                matching.pairwise_mask_cost(own[None, :, row], wanted[None, :, row]),
+            ),
+            (
+                matching.mask_losses(own, wanted, weights.expand(4, -1)),
+                matching.mask_losses(own[:, row], wanted[:, row]),
+            ),
+        ]
+        for found, expected in pairs:
+            torch.testing.assert_close(found, expected)
+    bce, _ = matching.mask_losses(logits[0], truth[0], torch.zeros(4, 30).double())
+    assert not bce.any()
+
+
 @pytest.mark.parametrize('grid', [(4, 6), 'native', None])
 def test_matching_is_the_cheapest_of_all_assignments(grid):
     torch.manual_seed(2)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,35 @@ def test_random_points_come_near_the_native_grid():
     points = SetCriterion(num_points=4000, importance=0.0, matcher=dict(grid='native'))
     for name, value in points(output, targets).items():
         assert float(value) == pytest.approx(float(native[name]), rel=0.2)
+
+
+def test_ignored_pixels_change_neither_matches_nor_mask_losses():
+    output = _output(layers=2)
+    masks, labels = _masks_and_labels()
+    ignore = torch.zeros(BATCH, 16, 32, dtype=torch.bool)
+    ignore[..., 16:] = True
+    targets = MaskTargets.from_lists(masks, labels)
+    targets.ignore = ignore
+    criterion = SetCriterion(grid='native', matcher=dict(grid='native'))
+    losses = []
+    for value in (0.0, 30.0):
+        features = output.mask_features.detach().clone()
+        features[..., 4:] = value
+        aux, last = (replace(x, mask_features=features, aux=[]) for x in (*output.aux, output))
+        last.aux = [aux]
+        losses.append(criterion(last, targets))
+    assert all(value > 0 for value in losses[0].values())
+    torch.testing.assert_close(*losses)
+    plain = criterion(last, MaskTargets.from_lists(masks, labels))
+    assert not torch.isclose(plain['loss_bce'], losses[1]['loss_bce'])
+
+
+@pytest.mark.parametrize('grid', ['native', None])
+def test_an_image_of_ignored_pixels_alone_has_no_mask_loss(grid):
+    targets = _targets()
+    targets.ignore = torch.ones(BATCH, 16, 32, dtype=torch.bool)
+    losses = SetCriterion(grid=grid)(_output(), targets)
+    assert losses['loss_bce'] == 0 and abs(losses['loss_dice']) < 1e-12
 
 
 def test_every_prediction_gets_a_gradient():

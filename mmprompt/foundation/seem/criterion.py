@@ -213,9 +213,10 @@ class SetCriterion(nn.Module):
             parts = embed[layer, image, query].split(per_image)  # B x (M_b, D)
             chosen = torch.cat([e @ f.flatten(1) for e, f in zip(parts, features)])
             chosen = at_least_float(chosen).reshape(-1, *features.shape[-2:])  # (M, h, w)
-            values, truth = self._at_points(chosen, targets, target)
+            values, truth, weights = self._at_points(chosen, targets, image, target)
             zero = values.new_zeros(len(logits))
-            bce, dice = (zero.index_add(0, layer, x) for x in matching.mask_losses(values, truth))
+            pair = matching.mask_losses(values, truth, weights)
+            bce, dice = (zero.index_add(0, layer, x) for x in pair)
         count = self._mean_count(targets)
         return {
             'loss_class': self.weights[0] * classes,
@@ -224,24 +225,33 @@ class SetCriterion(nn.Module):
         }
 
     def _at_points(
-        self, chosen: Tensor, targets: MaskTargets, rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Matched logits and truth (M, P): on uncertain points, or on the fixed ones."""
-        if self.grid is not None:
-            size = chosen.shape[-2:] if self.grid == 'native' else self.grid
-            points = matching.grid_points(*size, chosen.device, chosen.dtype)
-            # Sampling the few masks once is cheaper than sampling a copy per layer.
-            every = torch.arange(len(targets.masks), device=rows.device)
-            truth = matching.sample_masks(targets.masks, every, points.expand(len(every), -1, -1))
-            if self.grid == 'native':  # the cell centres are the map's own values
-                return chosen.flatten(1), truth[rows]
-            shared = points.expand(len(chosen), -1, -1)
-            return matching.sample_maps(chosen[:, None], shared)[:, 0], truth[rows]
-        points = matching.uncertain_points(
-            chosen.detach(), self.num_points, self.oversample, self.importance
-        ).to(chosen)
-        values = matching.sample_maps(chosen[:, None], points)[:, 0]
-        return values, matching.sample_masks(targets.masks, rows, points)
+        self, chosen: Tensor, targets: MaskTargets, images: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Matched logits, truth and weights (M, P): on uncertain points, or on the fixed ones."""
+        if self.grid is None:
+            points = matching.uncertain_points(
+                chosen.detach(), self.num_points, self.oversample, self.importance
+            ).to(chosen)
+            values = matching.sample_maps(chosen[:, None], points)[:, 0]
+            truth = matching.sample_masks(targets.masks, rows, points)
+            return values, truth, targets.weights(images, points)
+        size = chosen.shape[-2:] if self.grid == 'native' else self.grid
+        points = matching.grid_points(*size, chosen.device, chosen.dtype)
+
+        def shared(count: int) -> Tensor:
+            return points.expand(count, -1, -1)
+
+        # Sampling the few masks once is cheaper than sampling a copy per layer.
+        every = torch.arange(len(targets.masks), device=rows.device)
+        truth = matching.sample_masks(targets.masks, every, shared(len(every)))[rows]
+        if targets.ignore is None:
+            weights = None
+        else:
+            every = torch.arange(len(targets.ignore), device=rows.device)
+            weights = targets.weights(every, shared(len(every)))[images]
+        if self.grid == 'native':  # the cell centres are the map's own values
+            return chosen.flatten(1), truth, weights
+        return matching.sample_maps(chosen[:, None], shared(len(chosen)))[:, 0], truth, weights
 
     def _dense_losses(self, predictions: Sequence[SEEMOutput], labels: Tensor) -> Tensor:
         """One dense term per prediction."""
