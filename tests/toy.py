@@ -76,6 +76,15 @@ def toy_seem(classes=CLASSES, in_channels=(8, 16, 32, 64), **decoder) -> dict:
     )
 
 
+def stir(decoder) -> None:
+    """Larger random weights, with which a toy's queries differ and its label maps have classes."""
+    generator = torch.Generator().manual_seed(0)
+    rows = (decoder.query_feat, decoder.query_embed, decoder.class_embed)
+    with torch.no_grad():
+        for weight in (*rows, *(layer.weight for layer in decoder.mask_embed)):
+            weight.normal_(generator=generator)
+
+
 def write_base(path: Path, seem: dict | None = None, seed: int = 0) -> Path:
     """Write a base file with random weights; equal seeds give equal files."""
     seem = seem or toy_seem()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
-from toy import CLASSES, toy_seem
+from toy import CLASSES, stir, toy_seem
 
 from mmprompt.foundation.seem.templates import BARE_TEMPLATES
 from mmprompt.registry import MODELS
@@ -28,7 +28,9 @@ def model(request):
         frozen=request.param,
         test_cfg=TEST_CFG,
     )
-    return MODELS.build(config).double().eval()
+    model = MODELS.build(config).double().eval()
+    stir(model.seem.decoder)
+    return model
 
 
 def images():

@@ -298,5 +298,3 @@ def test_segment_tasks_from_rgb(model):
     assert model.segment(rgb, 'stroke', CLASSES, strokes=hint).dtype == torch.bool
     with pytest.raises(UserError, match="'depth'"):
         model.segment(rgb, 'depth', CLASSES)
-
-
