@@ -85,7 +85,7 @@ PLAIN = dict(
     SemPrompt={'dim', 'init_cfg'},
     DefaultPrompt={'dim', 'init_cfg'},
     SSPromptSemanticLoss={'loss_name'},
-    SEEMPromptHead={'init_cfg', 'text_bank', 'loss_decode'},
+    SEEMPromptHead={'init_cfg', 'text_bank', 'loss_decode', 'mask_loss', 'task', 'thing_classes'},
     SSPromptSegmentor={
         *('base_address', 'feature_cache', 'expected_parameters'),
         *('data_preprocessor', 'train_cfg', 'test_cfg', 'init_cfg'),

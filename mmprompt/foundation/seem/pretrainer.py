@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +16,7 @@ from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.common.image_groups import image_groups, step_by_size
 from mmprompt.common.matching import MaskTargets
+from mmprompt.common.results import add_instances, add_panoptic
 from mmprompt.common.upsampling import UpsampledMaps, upsample_masks
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
 from mmprompt.foundation.seem.checkpoint import check_fit, read_base
@@ -182,10 +183,9 @@ class SEEMPretrainer(BaseModel):
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """Add `pred_sem_seg`; on request `pred_panoptic_seg`, `pred_segments`, `pred_instances`.
 
-        Results have the size of the image file (`ori_shape`), or of the input without meta data.
-        `pred_segments` (`ids`, `labels`, `scores`) describes the map `pred_panoptic_seg`, in which
-        0 is unlabelled. An image's results are the same in any batch: what the batch padded it with
-        is cut off, and it runs with images of its own padded size.
+        Results have the size of the image file (`ori_shape`), or of the input without meta data;
+        `mmprompt.common.results` describes them. An image's results are the same in any batch: what
+        the batch padded it with is cut off, and it runs with images of its own padded size.
         """
         from mmseg.structures import SegDataSample
 
@@ -307,18 +307,9 @@ class SEEMPretrainer(BaseModel):
                 options.get('score_threshold', 0.8),
                 options.get('overlap_threshold', 0.8),
             )
-            segments = InstanceData(ids=found.ids, labels=found.labels, scores=found.scores)
-            sample.set_data(
-                dict(pred_panoptic_seg=PixelData(data=found.seg_map[None]), pred_segments=segments)
-            )
+            add_panoptic(sample, found, len(self.synonyms), self.thing_classes)
         if options.get('instances', False):
             found = mask_merge.instances(
                 logits, masks, options.get('top_k', 100), self.thing_classes
             )
-            sample.set_data(
-                dict(
-                    pred_instances=InstanceData(
-                        masks=found.masks, labels=found.labels, scores=found.scores
-                    )
-                )
-            )
+            add_instances(sample, found)

@@ -1,7 +1,7 @@
 """SSPrompt: learned spatial and semantic prompt embeddings for a frozen SEEM."""
 
 from mmprompt.methods.ssprompt.head import SEEMPromptHead
-from mmprompt.methods.ssprompt.losses import SSPromptSemanticLoss
+from mmprompt.methods.ssprompt.losses import SSPromptMaskLoss, SSPromptSemanticLoss
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt, SemPrompt, SpaPrompt
 from mmprompt.methods.ssprompt.segmentor import SSPromptSegmentor
 from mmprompt.methods.ssprompt.visual import VSPL
@@ -13,6 +13,7 @@ __all__ = [
     'CoOp',
     'DefaultPrompt',
     'SEEMPromptHead',
+    'SSPromptMaskLoss',
     'SSPromptSegmentor',
     'SSPromptSemanticLoss',
     'SemPrompt',

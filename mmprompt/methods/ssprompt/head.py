@@ -6,7 +6,6 @@ Notation: B images, Q queries, C classes, D channels, (h, w) at stride 4, (H, W)
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -14,36 +13,26 @@ from torch import Tensor, nn
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.common.mask_merge import semantic_scores, semantic_tiles
-from mmprompt.common.upsampling import MASK_STRIDE, Tile, resize_scores, upsample_masks
+from mmprompt.common.upsampling import Tile, resize_scores, upsample_masks
 from mmprompt.foundation.seem import SEEMFeatures, SEEMOutput
 from mmprompt.foundation.seem.class_names import text_bank_of
+from mmprompt.methods.ssprompt.scores import (
+    PUBLISHED,
+    TEST_RESIZES,
+    TRAIN_RESIZES,
+    scores_of_pixels,
+)
+from mmprompt.methods.ssprompt.tasks import (
+    SEMANTIC,
+    TASKS,
+    Answers,
+    Group,
+    MaskTask,
+    SemanticTask,
+)
 from mmprompt.registry import MODELS
 
 PROMPTS = ('spatial_prompt', 'semantic_prompt')
-
-
-def _resize(maps: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    return F.interpolate(maps, size=size, mode='bilinear', align_corners=align_corners)
-
-
-def scores_then_size(
-    logits: Tensor, masks: Tensor, size: tuple[int, int], align_corners: bool
-) -> Tensor:
-    """Semantic scores at stride 4, then brought to `size`: C maps are resized, not Q."""
-    return _resize(semantic_scores(logits, masks), size, align_corners)
-
-
-def size_then_scores(
-    logits: Tensor, masks: Tensor, size: tuple[int, int], align_corners: bool
-) -> Tensor:
-    """Mask logits brought to `size`, then merged into scores."""
-    return semantic_scores(logits, _resize(masks, size, align_corners))
-
-
-PUBLISHED = 'published'
-TRAIN_RESIZES = dict(scores=scores_then_size, logits=size_then_scores)
-# At the input's own size the published order is that of 'logits'.
-TEST_RESIZES = {**TRAIN_RESIZES, PUBLISHED: size_then_scores}
 
 
 def read_configs(configs: Mapping) -> dict[str, dict]:
@@ -73,7 +62,11 @@ class SEEMPromptHead(BaseModule):
         num_classes: C, without "no object".
         spatial_prompt: config of `SpaPrompt` or `DefaultPrompt`.
         semantic_prompt: config of `SemPrompt` or `DefaultPrompt`.
-        loss_decode: config of the loss; `SSPromptSemanticLoss` with its defaults if None.
+        task: 'semantic', 'instance' or 'panoptic': what is trained, and with which loss. Prediction
+            answers for any of them; see `tasks.Answers`.
+        thing_classes: classes counted one by one, in instance and panoptic segmentation.
+        loss_decode: config of the loss of 'semantic'; `SSPromptSemanticLoss` if None.
+        mask_loss: config of the loss of 'instance' and 'panoptic'; `SSPromptMaskLoss` if None.
         text_bank: path of a text bank, or a dict of the arguments of `class_names.make_text_bank`;
             needed without `SSPromptSegmentor`, which otherwise encodes its own class names.
         train_resize: 'scores' merges at stride 4 and resizes C maps; 'logits' resizes Q mask logits
@@ -93,7 +86,10 @@ class SEEMPromptHead(BaseModule):
         num_classes: int,
         spatial_prompt: dict,
         semantic_prompt: dict,
+        task: str = SEMANTIC,
+        thing_classes: Sequence[int] = (),
         loss_decode: dict | None = None,
+        mask_loss: dict | None = None,
         text_bank: str | dict | None = None,
         train_resize: str = 'scores',
         test_resize: str = PUBLISHED,
@@ -102,6 +98,7 @@ class SEEMPromptHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         for name, mode, known in (
+            ('task', task, TASKS),
             ('train_resize', train_resize, TRAIN_RESIZES),
             ('test_resize', test_resize, TEST_RESIZES),
         ):
@@ -123,11 +120,27 @@ class SEEMPromptHead(BaseModule):
         self.prompt_configs = dict(
             spatial_prompt=dict(spatial_prompt), semantic_prompt=dict(semantic_prompt)
         )
-        self.loss_decode = MODELS.build(loss_decode or dict(type='SSPromptSemanticLoss'))
+        self.thing_classes = tuple(thing_classes)
+        self.task = self._task(task, loss_decode, mask_loss)
+        self.loss_decode = self.task.loss
         self.ignore_index = self.loss_decode.ignore_index
         self.register_buffer('no_object', torch.zeros(1, text_dim), persistent=False)
         self.filled = False
         self._check_prompts()
+
+    def _task(self, name: str, loss: dict | None, mask_loss: dict | None):
+        if name == SEMANTIC:
+            loss = MODELS.build(loss or dict(type='SSPromptSemanticLoss'))
+            resize = TRAIN_RESIZES[self.train_resize]
+            return SemanticTask(loss, self.num_classes, resize, self.align_corners)
+        things = self.thing_classes
+        if not things or not set(things) <= set(range(self.num_classes)):
+            raise ValueError(
+                f'task {name!r} needs thing_classes among 0 to {self.num_classes - 1}, found '
+                f'{things}.'
+            )
+        loss = MODELS.build(mask_loss or dict(type='SSPromptMaskLoss'))
+        return MaskTask(name, loss, self.num_classes, things)
 
     def _check_prompts(self) -> None:
         spatial, semantic = self.spatial_prompt, self.semantic_prompt
@@ -189,11 +202,12 @@ class SEEMPromptHead(BaseModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
             return self.pixel_decoder(maps)
 
-    def decode(self, inputs: SEEMFeatures | Sequence[Tensor]) -> SEEMOutput:
+    def decode(self, inputs: SEEMFeatures | Sequence[Tensor], aux: bool = False) -> SEEMOutput:
         """Masks (B, Q, h, w) and class logits (B, Q, C+1) under both prompts.
 
-        Without a learned spatial prompt the layers run without a graph: a semantic prompt only
-        meets the class vectors that they end in.
+        With `aux` also the predictions before layer 0 and after each layer but the last. Without a
+        learned spatial prompt the layers run without a graph: a semantic prompt only meets the
+        class vectors that they end in.
         """
         if not self.filled:
             self.fill(text_bank_of(self.text_bank).embeddings)
@@ -203,20 +217,10 @@ class SEEMPromptHead(BaseModule):
         graph = is_trained(self.spatial_prompt, self.decoder) or any(m.requires_grad for m in maps)
         with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
             spatial = self.spatial_prompt.source.pack(self.spatial_prompt(), self.decoder)
-            output = self.decoder(features, semantic.detach(), spatial=spatial)
-        output.pred_logits = self.decoder.class_logits(output.queries, semantic)
+            output = self.decoder(features, semantic.detach(), spatial=spatial, aux=aux)
+        for prediction in (*output.aux, output):
+            prediction.pred_logits = self.decoder.class_logits(prediction.queries, semantic)
         return output
-
-    def _scores(self, logits: Tensor, masks: Tensor, size: tuple[int, int], resize) -> Tensor:
-        """Semantic scores (B, C, H, W) of the input's own pixels."""
-        height, width = (MASK_STRIDE * side for side in masks.shape[-2:])
-        if height < size[0] or width < size[1]:
-            raise ValueError(
-                f'SEEMPromptHead expects a finest map of stride {MASK_STRIDE}; a map of '
-                f'{tuple(masks.shape[-2:])} cells cannot cover {tuple(size)} pixels.'
-            )
-        scores = resize(logits, masks, (height, width), self.align_corners)
-        return scores[..., : size[0], : size[1]]  # what was padded at the right and bottom goes
 
     def forward(self, inputs: SEEMFeatures | Sequence[Tensor]) -> Tensor:
         """Semantic scores at stride 4, (B, C, h, w)."""
@@ -229,66 +233,23 @@ class SEEMPromptHead(BaseModule):
         batch_data_samples: list[SegDataSample],
         train_cfg: dict | None = None,
     ) -> dict[str, Tensor]:
-        """Loss (Eq. 9) and pixel accuracy in per cent of a batch with `gt_sem_seg`."""
-        label = self._labels(batch_data_samples)
-        return self._losses(self._training_scores(inputs, label.shape[-2:]), label)
+        """Losses of a batch whose samples hold the truth of the task.
+
+        'semantic': loss (Eq. 9) and pixel accuracy in per cent.
+        """
+        sizes = self.task.sizes(batch_data_samples)
+        return self.task.losses(self.decode, [(inputs, sizes)], batch_data_samples)
 
     def loss_of_groups(
-        self,
-        groups: Sequence[tuple[SEEMFeatures, Sequence[tuple[int, int]]]],
-        batch_data_samples: list[SegDataSample],
+        self, groups: Sequence[Group], batch_data_samples: list[SegDataSample]
     ) -> dict[str, Tensor]:
-        """`loss` of unequal images: that of all their pixels, laid side by side.
+        """`loss` of unequal images, as of one batch.
 
         Args:
             groups: features of images of one padded size, with the (h, w) of each before padding.
             batch_data_samples: in the order of the groups, labels in the upper left corner.
         """
-        label = self._labels(batch_data_samples)
-        sizes = {size for _, found in groups for size in found}
-        if len(sizes) == 1 and len(groups) == 1:
-            (height, width), (features, _) = sizes.pop(), groups[0]
-            scores = self._training_scores(features, (height, width))
-            return self._losses(scores, label[:, :height, :width])
-        scores, labels = [], []
-        for features, sizes in groups:
-            whole = self._training_scores(features, tuple(map(max, zip(*sizes))))
-            for image, (height, width) in zip(whole, sizes):
-                labels.append(label[len(labels), :height, :width].flatten())
-                scores.append(image[:, :height, :width].flatten(1))  # (C, h * w)
-        # (1, C, 1, N) and (1, 1, N)
-        return self._losses(torch.cat(scores, dim=1)[None, :, None], torch.cat(labels)[None, None])
-
-    def _training_scores(self, inputs, size: tuple[int, int]) -> Tensor:
-        output = self.decode(inputs)
-        resize = TRAIN_RESIZES[self.train_resize]
-        return self._scores(output.pred_logits, output.pred_masks, size, resize)
-
-    def _losses(self, scores: Tensor, label: Tensor) -> dict[str, Tensor]:
-        accuracy = self._accuracy(scores.detach(), label)
-        return {self.loss_decode.loss_name: self.loss_decode(scores, label), 'acc_seg': accuracy}
-
-    def _accuracy(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Per cent of the labelled pixels whose class has the highest score."""
-        labelled = label != self.ignore_index
-        chosen = scores.gather(1, label.masked_fill(~labelled, 0)[:, None])[:, 0]
-        # Comparing with the maximum is 30 times as fast on a CPU as looking for its place.
-        right = (chosen == scores.amax(dim=1)) & labelled
-        return 100.0 * right.sum() / labelled.sum().clamp(min=1)
-
-    def _labels(self, samples: list[SegDataSample]) -> Tensor:
-        """Labels (B, H, W), checked against the classes."""
-        label = torch.stack([s.gt_sem_seg.data.squeeze(0) for s in samples]).long()
-        wrong = (label != self.ignore_index) & ((label < 0) | (label >= self.num_classes))
-        if wrong.any():
-            first = int(wrong.flatten(1).any(dim=1).nonzero()[0])
-            value = int(label[first][wrong[first]][0])
-            path = samples[first].metainfo.get('seg_map_path', 'a label map')
-            raise UserError(
-                f'{path}: label {value} is no class; expected 0 to {self.num_classes - 1} or '
-                f'{self.ignore_index} (ignored). Map the labels to the classes of the dataset.'
-            )
-        return label
+        return self.task.losses(self.decode, groups, batch_data_samples)
 
     def predict(
         self,
@@ -302,8 +263,8 @@ class SEEMPromptHead(BaseModule):
         crop = isinstance(meta['img_shape'], torch.Size)
         size = meta['img_shape'] if crop else meta.get('pad_shape', meta['img_shape'])
         output = self.decode(inputs)
-        resize = TEST_RESIZES[self.test_resize]
-        return self._scores(output.pred_logits, output.pred_masks, tuple(size[:2]), resize)
+        logits, masks = output.pred_logits, output.pred_masks
+        return self._scores(logits, masks, tuple(size[:2]))
 
     def answer(
         self,
@@ -325,6 +286,13 @@ class SEEMPromptHead(BaseModule):
         if self.test_resize == PUBLISHED:
             maps = upsample_masks(masks, size, output_size, flip, self.align_corners)
             return semantic_tiles(logits, maps)
-        resize = TEST_RESIZES[self.test_resize]
-        scores = self._scores(logits[None], masks[None], size, resize)[0]
+        scores = self._scores(logits[None], masks[None], size)[0]
         return resize_scores(scores, output_size, flip, self.align_corners).tiles()
+
+    def answers(self, test_cfg: Mapping) -> Answers:
+        """What predictions under this `test_cfg` hold."""
+        return Answers.read(test_cfg, self.task.name, self.thing_classes)
+
+    def _scores(self, logits: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
+        resize = TEST_RESIZES[self.test_resize]
+        return scores_of_pixels(logits, masks, size, resize, self.align_corners)

@@ -15,7 +15,8 @@ from torch import Tensor
 from mmprompt.common.errors import UserError
 from mmprompt.common.image_groups import ImageGroup, image_groups, step_by_size
 from mmprompt.common.mask_merge import label_map
-from mmprompt.common.upsampling import FLIPS, Tile, resize_scores
+from mmprompt.common.upsampling import FLIPS, Tile, resize_scores, upsample_masks
+from mmprompt.methods.ssprompt.tasks import Answers
 
 KEPT_SCORES = 1 << 27  # values of `seg_logits` that a result may hold unasked: 512 MiB
 
@@ -39,7 +40,10 @@ class ImagewiseSegmentor(EncoderDecoder):
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Add `pred_sem_seg` and, as `test_cfg` says, `seg_logits`, at the size of the image file.
+        """Add what `test_cfg` and the task ask for, at the size of the image file.
+
+        `pred_sem_seg` and `seg_logits`; `pred_panoptic_seg` and `pred_segments`; `pred_instances`;
+        see `mmprompt.common.results`.
 
         An image's result is the same in any batch: what the batch padded it with is cut off, and it
         is computed with images of its own padded size.
@@ -60,19 +64,23 @@ class ImagewiseSegmentor(EncoderDecoder):
                 f'config.'
             )
         answer = self._slide if mode == 'slide' else self._whole
+        wanted = self.decode_head.answers(self.test_cfg)
         for group in image_groups(inputs, [sample.metainfo for sample in data_samples]):
-            answer(group, [data_samples[index] for index in group.indices])
+            answer(group, [data_samples[index] for index in group.indices], wanted)
         return data_samples
 
-    def _whole(self, group: ImageGroup, samples: list[SegDataSample]) -> None:
+    def _whole(self, group: ImageGroup, samples: list[SegDataSample], wanted: Answers) -> None:
         output = self.decode_head.decode(self.extract_feat(group.images))
         images = zip(output.pred_logits, output.pred_masks, group.sizes, samples)
         for logits, masks, size, sample in images:
             shape, flip = _destination(sample, size)
-            tiles = self.decode_head.answer(logits, masks, size, shape, flip)
-            self._store(sample, tiles, shape, masks)
+            if wanted.semantic:
+                tiles = self.decode_head.answer(logits, masks, size, shape, flip)
+                self._store(sample, tiles, shape, masks)
+            maps = upsample_masks(masks, size, shape, flip, self.align_corners)
+            wanted.add(sample, logits, maps)
 
-    def _slide(self, group: ImageGroup, samples: list[SegDataSample]) -> None:
+    def _slide(self, group: ImageGroup, samples: list[SegDataSample], wanted: Answers) -> None:
         for image, (height, width), sample in zip(group.images, group.sizes, samples):
             shape, flip = _destination(sample, (height, width))
             own = image[None, :, :height, :width]

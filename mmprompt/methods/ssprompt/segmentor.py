@@ -58,8 +58,11 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         feature_cache: arguments of `FeatureCache`, for images that are seen more than once.
         expected_parameters: the audited number of trained parameters; another number is an error.
         test_cfg: ``mode``, 'whole' or 'slide' with ``crop_size`` and ``stride``, as in
-            MMSegmentation; and ``keep_scores``: whether a result holds the scores ``seg_logits``
-            (C, H, W) beside the label map. Without it they are kept up to 512 MiB of float32.
+            MMSegmentation; ``keep_scores``: whether a result holds the scores ``seg_logits``
+            (C, H, W) beside the label map, without it up to 512 MiB of float32; ``semantic``,
+            ``panoptic`` and ``instances``: what a result holds, without them the label map and what
+            ``decode_head.task`` is about; ``score_threshold``, ``overlap_threshold`` and ``top_k``
+            of `mask_merge`.
         data_preprocessor, train_cfg, init_cfg: as in MMSegmentation.
 
     Raises:
@@ -266,6 +269,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             )
         recipe = dict(
             self.decode_head.prompt_configs,
+            task=self.decode_head.task.name,
             reading=self.decode_head.reading,
             text=self._text_recipe(),
         )
@@ -273,6 +277,8 @@ class SSPromptSegmentor(ImagewiseSegmentor):
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
         """Take over the tensors of a prompt file.
+
+        A prompt learned for another task is welcome: the tensors mean the same in all three.
 
         Raises:
             UserError: it is no prompt file, or of another method, base, class list, shape or
