@@ -127,3 +127,16 @@ def test_nothing_kept_is_nothing_found():
     logits, masks = _random_case(0)
     found = mask_merge.instances(logits, masks, thing_classes=())
     assert found.masks.shape == (0, 7, 8) and len(found.scores) == 0
+
+
+def test_semantic_of_many_is_semantic_of_each_with_the_mean_score_of_each_class():
+    generator = torch.Generator().manual_seed(3)
+    masks = 4 * torch.randn(6, 20, 30, generator=generator, dtype=torch.float64)
+    lists = [4 * torch.randn(6, count, generator=generator).double() for count in (4, 9, 2)]
+    for logits, (labels, means) in zip(lists, mask_merge.semantic_of_many(lists, masks)):
+        assert torch.equal(labels, mask_merge.semantic(logits, masks))
+        scores = mask_merge.semantic_scores(logits[None], masks[None])[0]
+        for index, mean in enumerate(means):
+            won = labels == index
+            expected = scores[index][won].mean() if won.any() else torch.zeros(())
+            torch.testing.assert_close(mean, expected.double())

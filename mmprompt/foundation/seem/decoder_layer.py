@@ -94,8 +94,24 @@ class DecoderLayer(nn.Module):
                 same tensor, so as keys they count twice.
             self_allowed: boolean, broadcastable to (B, 1, L, L+T), or None for all.
         """
+        query = self.read_map(query, position, level, cross_allowed)
+        return self.exchange(query, position, tokens, self_allowed)
+
+    def read_map(
+        self, query: Tensor, position: Tensor, level: Level, cross_allowed: Tensor
+    ) -> Tensor:
+        """The cross-attention of `forward`, in which no query sees another."""
         attended = self.cross_attn(query + position, level.key, level.value, cross_allowed)
-        query = self.cross_norm(query + attended)
+        return self.cross_norm(query + attended)
+
+    def exchange(
+        self,
+        query: Tensor,
+        position: Tensor,
+        tokens: Tensor | None = None,
+        self_allowed: Tensor | None = None,
+    ) -> Tensor:
+        """What follows in `forward`: self-attention and feed-forward."""
         where = query + position
         key, value = where, query
         if tokens is not None:

@@ -182,7 +182,7 @@ class SEEM(BaseModule):
         for index, out in self._outputs(images, sizes, semantic, spatial, drawn):
             masks = out.strokes.answer if task == 'stroke' else out.pred_masks
             maps = upsample_masks(masks[0], sizes[index], shapes[index])
-            results[index] = _answer(task, out.pred_logits[0], maps, things, thresholds)
+            results[index] = answer(task, out.pred_logits[0], maps, things, thresholds)
         return results[0] if single else results
 
     def _outputs(
@@ -194,7 +194,7 @@ class SEEM(BaseModule):
         drawn: list[Strokes | None],
     ) -> Iterator[tuple[int, SEEMOutput]]:
         """(index, prediction) of every image, brought to its size; see `segment`."""
-        for part in _batches(sizes, drawn):
+        for part in batches(sizes, drawn):
             batch = [padded(self.normalise(inputs.resize_image(images[i], sizes[i]))) for i in part]
             hints = inputs.stack_strokes([drawn[i] for i in part], batch[0].device)
             out = self.decode(self.encode_image(torch.stack(batch)), semantic, spatial, hints)
@@ -230,7 +230,7 @@ class SEEM(BaseModule):
         return scores
 
 
-def _batches(sizes: list[tuple[int, int]], drawn: list[Strokes | None]) -> list[list[int]]:
+def batches(sizes: list[tuple[int, int]], drawn: list[Strokes | None]) -> list[list[int]]:
     """Places of images that can run together: of one padded size and hinted at alike."""
     keys = []
     for (height, width), hint in zip(sizes, drawn):
@@ -244,7 +244,7 @@ def _batches(sizes: list[tuple[int, int]], drawn: list[Strokes | None]) -> list[
     return batches
 
 
-def _answer(task: str, logits: Tensor, maps: UpsampledMaps, things: tuple, thresholds: dict):
+def answer(task: str, logits: Tensor, maps: UpsampledMaps, things: tuple, thresholds: dict):
     """One image's answer; see `SEEM.segment`."""
     if task == 'stroke':
         return maps.dense()[0] > 0
