@@ -127,6 +127,7 @@ BAD_IMAGES = [
     (np.zeros((40, 50, 3), bool), 'array of bool'),
     (np.zeros((40, 50, 3), complex), 'array of complex128'),
     (torch.full((3, 40, 50), 256), 'to 256'),
+    (np.full((40, 50, 3), 2**32 + 5, np.uint64), '4.29497e.09'),
     (torch.full((3, 40, 50), -1.0), '-1'),
     (torch.full((3, 40, 50), 0.5), 'by 255'),
     (torch.full((3, 40, 50), float('nan')), 'not finite'),

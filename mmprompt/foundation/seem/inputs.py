@@ -56,7 +56,7 @@ def read_image(rgb: Picture) -> Tensor:
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             _refuse(f'an array of shape {rgb.shape}', _channels(rgb.shape, 'array'))
         if rgb.dtype != np.uint8:  # torch knows neither uint16 nor foreign byte orders
-            rgb = rgb.astype(np.float32 if rgb.dtype.itemsize < 4 else np.float64)
+            rgb = rgb.astype(np.float64 if rgb.dtype.kind == 'f' else np.int64)
         rgb = torch.from_numpy(np.array(rgb.transpose(2, 0, 1), order='C'))
     elif not isinstance(rgb, Tensor):
         _refuse(f'{type(rgb).__name__}', 'Read the image first, e.g. with PIL.Image.open')
