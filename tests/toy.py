@@ -6,7 +6,7 @@ from pathlib import Path
 import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
-from layouts import find_layout
+from layouts import LAYOUTS, find_layout
 from layouts import write as write_layout
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import PixelData
@@ -193,7 +193,8 @@ def _walk(node):
 def _toy_data(dataset: ConfigDict, folder: Path) -> Path:
     """Write toy data for a dataset's config below `folder`, once; return its folder."""
     layout = find_layout(dataset.data_root, dataset.data_prefix.img_path)
-    if layout is not None:
+    # `write_streets` writes the folders of Cityscapes with instances.
+    if layout is not None and layout is not LAYOUTS['cityscapes']:
         root = folder / layout.root
         if not root.exists():
             write_layout(folder, layout, [(HEIGHT, WIDTH), (WIDTH, HEIGHT)], cell=2)
