@@ -33,6 +33,7 @@ class Layout:
         splits: what training and validation are called.
         ids: value in a label file -> class after loading, 255 for none.
         listing: name of the list of images of a split, where there is one.
+        instances: name of a file that tells things apart, where there is one.
     """
 
     root: str
@@ -41,6 +42,7 @@ class Layout:
     splits: tuple[str, str]
     ids: dict[int, int]
     listing: str | None = None
+    instances: str | None = None
 
 
 def _acdc(condition: str) -> Layout:
@@ -61,6 +63,7 @@ LAYOUTS = {
         'gtFine/{split}/bonn/bonn_{i:06d}_000019_gtFine_labelTrainIds.png',
         ('train', 'val'),
         STREET_IDS,
+        instances='gtFine/{split}/bonn/bonn_{i:06d}_000019_gtFine_instanceIds.png',
     ),
     'bdd100k': Layout(
         'bdd100k',
@@ -116,6 +119,13 @@ def draw(ids: Sequence[int], size: tuple[int, int], seed: int, cell: int = 4) ->
     return cells.repeat(cell, 0).repeat(cell, 1)[: size[0], : size[1]]
 
 
+def tell_apart(label: np.ndarray) -> np.ndarray:
+    """Instance map of Cityscapes: the things of the left and of the right half are two."""
+    label = label.astype(np.uint16)
+    right = np.arange(label.shape[1]) >= label.shape[1] // 2
+    return np.where((label >= 11) & (label < 19), label * 1000 + right, label).astype(np.uint16)
+
+
 def write(
     data: Path, layout: Layout, sizes: Sequence[tuple[int, int]], cell: int = 4
 ) -> dict[str, list[np.ndarray]]:
@@ -132,10 +142,11 @@ def write(
             label = draw(list(layout.ids), size, seed=10 * number + i, cell=cell)
             image = np.stack([label, 255 - label, label // 2], -1)
             names.append(root / layout.image.format(split=split, i=i))
-            for array, path in (
-                (image, names[-1]),
-                (label, root / layout.label.format(split=split, i=i)),
-            ):
+            files = [(image, names[-1]), (label, root / layout.label.format(split=split, i=i))]
+            if layout.instances:
+                path = root / layout.instances.format(split=split, i=i)
+                files.append((tell_apart(label), path))
+            for array, path in files:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(path)
             written.setdefault(split, []).append(label)

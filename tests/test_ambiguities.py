@@ -77,6 +77,8 @@ SUBJECTS = dict(
     weight={'embedding-only': 'fixed'},
     source={'grid': 'grid'},
     allow_missing={'camvid-dusk': True},
+    grid={'nano': 'native'},
+    matcher={'nano': dict(grid='native')},
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
@@ -85,6 +87,7 @@ PLAIN = dict(
     SemPrompt={'dim', 'init_cfg'},
     DefaultPrompt={'dim', 'init_cfg'},
     SSPromptSemanticLoss={'loss_name'},
+    SSPromptMaskLoss=set(),
     SEEMPromptHead={'init_cfg', 'text_bank', 'loss_decode', 'mask_loss', 'task', 'thing_classes'},
     SSPromptSegmentor={
         *('base_address', 'feature_cache', 'expected_parameters'),

@@ -30,7 +30,10 @@ model = dict(
             init='default',
             decay_to='default',
         ),
+        # 'semantic', 'instance' or 'panoptic'; the latter two take `mask_loss`.
+        task='semantic',
         loss_decode=dict(type='SSPromptSemanticLoss', mode='nll'),
+        mask_loss=dict(type='SSPromptMaskLoss'),
         train_resize='scores',
         test_resize='published',
     ),
