@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from largest import Largest
 
 from mmprompt.common import mask_merge, upsampling
 
@@ -37,7 +37,7 @@ def at_once(masks, size, output_size, flip=None):
     return F.interpolate(x, size=output_size, **kwargs)[0]
 
 
-@pytest.fixture(params=[1, 100, 1000, 1 << 21])
+@pytest.fixture(params=[60, 1000, 1 << 21])
 def budget(request, monkeypatch):
     monkeypatch.setattr(upsampling, 'TILE_VALUES', request.param)
     return request.param
@@ -51,7 +51,7 @@ def test_tiles_are_the_whole(size, output_size, budget):
     seen = torch.zeros(output_size)
     for rows, columns, values in maps.tiles():
         seen[rows, columns] += 1
-        assert values.numel() <= max(budget, 5)  # a pixel is the smallest tile
+        assert values.numel() <= budget
     assert (seen == 1).all()
     expected = at_once(masks, size, output_size)
     torch.testing.assert_close(maps.dense(), expected, rtol=1e-12, atol=1e-12)
@@ -83,22 +83,6 @@ def test_half_precision_is_widened_even_under_autocast():
         found = upsampling.upsample_masks(masks, (64, 64), (99, 99)).dense()
     expected = at_once(masks.float(), (64, 64), (99, 99))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation made, apart from views."""
-
-    def __init__(self):
-        super().__init__()
-        self.values = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            for tensor in found if isinstance(found, (tuple, list)) else (found,):
-                if isinstance(tensor, torch.Tensor):
-                    self.values = max(self.values, tensor.numel())
-        return found
 
 
 @pytest.mark.parametrize('task', ['semantic', 'panoptic', 'instances'])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from largest import Largest
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
@@ -12,6 +13,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import stack_batch
 from toy import CLASSES, stir, toy_segmentor, write_base
 
+from mmprompt.common import upsampling
 from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import semantic_scores
 from mmprompt.methods.ssprompt import imagewise
@@ -210,6 +212,17 @@ def test_scores_are_kept_on_request_or_while_they_are_small(base, monkeypatch):
         result = build(base, test_cfg=test_cfg).predict(*batch([0]))[0]
         assert ('seg_logits' in result) is kept
         assert result.pred_sem_seg.data.shape == (1, 31, 33)
+
+
+def test_a_large_file_costs_its_label_map_and_a_tile(base, monkeypatch):
+    monkeypatch.setattr(upsampling, 'TILE_VALUES', 50_000)
+    inputs, shape = images()[1][None], (300, 400)
+    for keep, most in ((False, 120_000), (True, len(CLASSES) * 120_000)):
+        model = build(base, test_cfg=dict(mode='whole', keep_scores=keep))
+        sample = SegDataSample(metainfo=dict(img_shape=SIZES[1], ori_shape=shape))
+        with Largest() as watch:
+            (result,) = model.predict(inputs, [sample])
+        assert result.pred_sem_seg.data.shape == (1, *shape) and watch.values == most
 
 
 def test_flipping_at_test_time(base):
