@@ -64,7 +64,7 @@ def _mask_axis(cells: int, size: int, output: int, flip: bool, align_corners: bo
         return _axis(x if size == output else _interpolate(x, output, 'bicubic', align_corners))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def _score_axis(size: int, output: int, flip: bool, align_corners: bool) -> _Axis:
     with torch.inference_mode(False), torch.no_grad():
         x = torch.eye(size, dtype=torch.float64, device='cpu')[None, None]

@@ -167,6 +167,7 @@ def test_what_is_no_image_is_refused(model, semantic, image, words):
         (dict(output_size=12), 'output_size'),
         (dict(task='stroke'), 'needs strokes'),
         (dict(task='stroke', strokes=torch.zeros(5, 5)), r'\(40, 50\).*\(64, 64\).*\(5, 5\)'),
+        (dict(task='stroke', strokes=torch.zeros(40, 50)), 'positive is empty'),
         (dict(task='depth'), "found 'depth'"),
     ],
 )

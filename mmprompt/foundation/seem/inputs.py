@@ -136,7 +136,7 @@ def place_strokes(strokes: Strokes | Tensor | None, image: Tensor, resized: Size
     A pixel of the network is drawn on if any pixel under it is, so that no thin stroke is lost.
 
     Raises:
-        UserError: masks of another size.
+        UserError: masks of another size, or nothing drawn.
     """
     if strokes is None:
         return None
@@ -162,6 +162,10 @@ def _place(mask: Tensor | None, name: str, size: Size, resized: Size) -> Tensor 
             f'at the padded size of the resized one, {frame}; found {found}.'
         )
     drawn = mask != 0
+    if name == 'positive' and not drawn.any():
+        raise UserError(
+            'SEEM.segment: strokes.positive is empty; draw on the object that is meant.'
+        )
     if tuple(mask.shape[1:]) == size:
         if size != resized:
             drawn = F.adaptive_max_pool2d(drawn[None].float(), resized)[0] > 0

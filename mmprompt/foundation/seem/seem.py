@@ -234,7 +234,10 @@ def batches(sizes: list[tuple[int, int]], drawn: list[Strokes | None]) -> list[l
     """Places of images that can run together: of one padded size and hinted at alike."""
     keys = []
     for (height, width), hint in zip(sizes, drawn):
-        parts = None if hint is None else (hint.negative is None, hint.previous is None)
+        parts = None
+        if hint is not None:
+            previous = None if hint.previous is None else hint.previous.shape
+            parts = (hint.negative is None, previous)
         keys.append((-(-height // STRIDE), -(-width // STRIDE), parts))
     batches = []
     for part in places(keys):
