@@ -1,6 +1,7 @@
 """Datasets and transforms that MMSegmentation lacks."""
 
 from mmprompt.datasets.camvid import CamVidDataset
+from mmprompt.datasets.coco_panoptic import CocoPanopticDataset, LoadAnnotationsFromCocoPanoptic
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.guarded import GuardedDataset
 from mmprompt.datasets.mapillary import Mapillary19Dataset
@@ -14,9 +15,11 @@ from mmprompt.datasets.transforms import (
 
 __all__ = [
     'CamVidDataset',
+    'CocoPanopticDataset',
     'FewShotDataset',
     'GuardedDataset',
     'LoadAnnotationsByTable',
+    'LoadAnnotationsFromCocoPanoptic',
     'LoadCityscapesPanoptic',
     'Mapillary19Dataset',
     'PackPanopticInputs',

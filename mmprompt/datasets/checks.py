@@ -113,7 +113,7 @@ def explain_failure(info: dict) -> UserError | None:
                 f'{path}: expected a label of {wanted[0]}x{wanted[1]} pixels like its image, found '
                 f'{size[0]}x{size[1]}. Make the label at the size of the image.'
             )
-        elif mode not in ('L', 'P', 'I', '1', 'I;16'):
+        elif 'segments_info' not in info and mode not in ('L', 'P', 'I', '1', 'I;16'):
             return _colour(path, len(mode))
     return None
 

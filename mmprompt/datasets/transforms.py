@@ -152,7 +152,8 @@ class PackPanopticInputs(PackSegInputs):
     `gt_segments` is described at `describe_segments`; it is computed here, after all cropping.
 
     Args:
-        thing_classes: as of `LoadCityscapesPanoptic`.
+        thing_classes: as of `LoadCityscapesPanoptic`. A data set that says in each sample what its
+            things are, as `CocoPanopticDataset` does, comes first.
         min_area: segments with fewer pixels are left out of `gt_segments` (their pixels stay).
     """
 
@@ -174,11 +175,12 @@ class PackPanopticInputs(PackSegInputs):
             return packed
         panoptic_map = np.ascontiguousarray(results['gt_panoptic_map']).astype(np.int64)
         self._check_aligned(results['gt_seg_map'], panoptic_map, results)
+        things = results.get('thing_classes', self.thing_classes)
         sample = packed['data_samples']
         sample.set_data(
             dict(
                 gt_panoptic_seg=PixelData(data=to_tensor(panoptic_map[None])),
-                gt_segments=describe_segments(panoptic_map, self.thing_classes, self.min_area),
+                gt_segments=describe_segments(panoptic_map, things, self.min_area),
             )
         )
         return packed
