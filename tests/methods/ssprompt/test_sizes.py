@@ -203,6 +203,15 @@ def test_the_other_orders_are_mmsegmentations(base, mode, flip):
         assert torch.equal(mine.pred_sem_seg.data, theirs.pred_sem_seg.data)
 
 
+def test_at_its_own_size_an_image_has_one_answer_in_either_order(base):
+    found = []
+    for mode in ('published', 'logits'):
+        model = build(base, decode_head=dict(test_resize=mode))
+        found.append([result.seg_logits.data for result in model.predict(*batch(ORDERS[0]))])
+    for published, logits in zip(*found):
+        torch.testing.assert_close(published, logits, rtol=1e-12, atol=1e-12)
+
+
 def test_scores_are_kept_on_request_or_while_they_are_small(base, monkeypatch):
     for keep, limit, kept in [
         *((None, 10**9, True), (None, 100, False), (True, 100, True), (False, 10**9, False)),
