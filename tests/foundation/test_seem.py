@@ -100,10 +100,10 @@ def test_shapes(model, semantic, x):
         (2, 16, 8, 12),
     ]
     assert features.mask_features.shape == (2, 12, 16, 24)
-    out = model.decode(features, semantic, aux=True)
+    out = model.decode(features, semantic)
     assert out.pred_logits.shape == (2, 11, 5)
     assert out.pred_masks.shape == (2, 11, 16, 24)
-    assert len(out.aux) == 4
+    assert len(out.aux) == 4 and not model.decode(features, semantic, aux=False).aux
     assert out.aux[0].pred_masks.shape == (2, 11, 16, 24)
 
 

@@ -158,7 +158,7 @@ class SEEMPretrainer(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self.seem.decode(self.encode(inputs), self.semantic())
+            return self.seem.decode(self.encode(inputs), self.semantic(), aux=False)
         raise RuntimeError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}.")
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ class SEEMPretrainer(BaseModel):
             if chosen is not None:
                 chosen = chosen & (rows >= 0)[:, None, None]
                 strokes = draw_strokes(chosen, self.stroke_radius)
-        output = self.seem.decode(features, semantic, strokes=strokes, aux=True)
+        output = self.seem.decode(features, semantic, strokes=strokes)
         losses = self.criterion(output, targets, labels)
         if strokes is not None:
             losses.update(self.criterion.stroke_losses(output.strokes, targets, rows))
@@ -191,7 +191,7 @@ class SEEMPretrainer(BaseModel):
 
         samples = data_samples or [SegDataSample() for _ in range(len(inputs))]
         for group in image_groups(inputs, [sample.metainfo for sample in samples]):
-            output = self.seem.decode(self.encode(group.images), self.semantic())
+            output = self.seem.decode(self.encode(group.images), self.semantic(), aux=False)
             for i, (index, size) in enumerate(zip(group.indices, group.sizes)):
                 sample, logits = samples[index], output.pred_logits[i]
                 shape = tuple(sample.metainfo.get('ori_shape', size)[:2])

@@ -84,9 +84,9 @@ class SEEM(BaseModule):
         semantic: Tensor,
         spatial: Tensor | dict | None = None,
         strokes: Strokes | Tensor | None = None,
-        aux: bool = False,
+        aux: bool = True,
     ) -> SEEMOutput:
-        """Masks and classes; see `SEEMDecoder.forward`."""
+        """Masks and classes, earlier predictions in `aux`; see `SEEMDecoder.forward`."""
         return self.decoder(features, semantic, spatial, strokes, aux)
 
     def forward(self, x: Tensor, semantic: Tensor, **kwargs) -> SEEMOutput:
@@ -197,7 +197,8 @@ class SEEM(BaseModule):
         for part in batches(sizes, drawn):
             batch = [padded(self.normalise(inputs.resize_image(images[i], sizes[i]))) for i in part]
             hints = inputs.stack_strokes([drawn[i] for i in part], batch[0].device)
-            out = self.decode(self.encode_image(torch.stack(batch)), semantic, spatial, hints)
+            features = self.encode_image(torch.stack(batch))
+            out = self.decode(features, semantic, spatial, hints, aux=False)
             for place, index in enumerate(part):
                 yield index, out.of_image(place)
 
