@@ -1,6 +1,7 @@
-"""From an image on disk, or an RGB array, to masks: what a notebook imports."""
+"""From images to masks: what a notebook imports."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +13,178 @@ from mmseg.structures import SegDataSample
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import find_config
+from mmprompt.apis.images import read_frames, read_picture
+from mmprompt.apis.predictions import Prediction
+from mmprompt.apis.things import thing_indices
+from mmprompt.common.checkpoint import SCHEME
+from mmprompt.common.errors import UserError
 from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.text_bank import Names
+from mmprompt.methods.ssprompt.many import ManyPrompts
 from mmprompt.registry import MODELS
 
 Image = str | Path | np.ndarray
+Predictions = dict[str, Prediction]
+BASES = ('.safetensors', '.pt', '.pth')
+ZERO_SHOT = 'zero-shot'
 
 
 class Inferencer:
-    """A frozen model with an optional learned prompt, ready to be called on images.
+    """A frozen model under one prompt or many, ready to be called on images.
+
+    Given a base, it predicts every prompt set from one encoding of an image: prompt files with any
+    class lists, and class names for the model's own, zero-shot answer. Prompt files need no config;
+    their recipe says how they are put on.
+
+    Given a config, it is the model of that config with at most one prompt.
 
     Args:
-        config: path of a config, or the config itself.
-        prompt: path of a prompt file; None gives the zero-shot model.
+        base: frozen weights: path of a base file or of a public SEEM checkpoint, or
+            ``mmprompt://NAME``; or a config, its path, or its name.
+        prompt: path of a prompt file; with a config, None gives the zero-shot model.
         device: where the model runs.
+        prompts: prompt files learned on the base, in a list or in a dict by name. With a config,
+            the base is that of the config.
+        texts: class names for zero-shot, each a name or a list of synonyms; or a dict of such lists
+            by name. One list is found under 'zero-shot'.
+        templates: sentences around those names; SEEM's 81 if None.
+        things: names of the classes that are counted one by one; if None, `things.THINGS`.
+        short_side: resize so that the shorter side has this many pixels; None keeps the size. Give
+            what the prompts were trained at (512 for the public checkpoints, see SSPrompt).
+        dtype: of the numbers of the base and its prompts.
+
+    Attributes:
+        many: the `ManyPrompts` behind it; None with a config.
+        things: indices of countable classes by prompt set.
+        model, config: with a config alone.
 
     Raises:
-        UserError: if the config, the base weights or the prompt file cannot be used.
+        UserError: the config, the base or a prompt file cannot be used; the message names it.
 
     Example:
-        >>> config = 'configs/ssprompt/nano_streets-fog_16shot.py'
-        >>> segment = Inferencer(config, 'prompt.safetensors')
-        >>> label_map = segment('street.png').pred_sem_seg.data[0]  # (H, W), class indices
+        >>> segment = Inferencer(
+        ...     'mmprompt://seem-nano_streets',
+        ...     prompts=['fog.safetensors', 'mine.safetensors'],
+        ...     texts=['road', 'sky', ['car', 'automobile']],
+        ... )
+        >>> found = segment('street.png')
+        >>> found['fog'].label_map  # (H, W), indices of found['fog'].classes
+        >>> found['zero-shot'].to_data_sample().pred_sem_seg
     """
 
     def __init__(
-        self, config: str | Path | Config, prompt: str | Path | None = None, device: str = 'cpu'
+        self,
+        base: str | Path | Config,
+        prompt: str | Path | None = None,
+        device: str | torch.device = 'cpu',
+        *,
+        prompts: Sequence[str | Path] | Mapping[str, str | Path] | None = None,
+        texts: Names | Mapping[str, Names] | None = None,
+        templates: Sequence[str] | None = None,
+        things: Sequence[str] | None = None,
+        short_side: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.config = config if isinstance(config, Config) else find_config(config)
+        self._device = _checked(device)
+        self.many: ManyPrompts | None = None
+        is_base = not isinstance(base, Config) and _is_base(base)
+        if not is_base:
+            self.config = base if isinstance(base, Config) else find_config(base)
+        if not is_base and prompts is None and texts is None:
+            self._use_config(prompt)
+            return
+        source = base if is_base else _base_of(self.config)
+        if prompt is not None:
+            if prompts is not None:
+                raise UserError(
+                    'Inferencer: expected prompt or prompts, found both. Put all into prompts.'
+                )
+            prompts = [prompt]
+        texts = texts if isinstance(texts, Mapping) or texts is None else {ZERO_SHOT: texts}
+        self.many = ManyPrompts(source, prompts or (), texts, templates, self._device, dtype)
+        self.short_side = short_side
+        lists = {name: each.classes for name, each in self.many.sets.items()}
+        self.things = thing_indices(lists, things)
+
+    # ------------------------------------------------------------ many prompts
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Class names by prompt set."""
+        return {name: each.classes for name, each in self._sets().items()}
+
+    def stream(
+        self,
+        images: Iterable[Image],
+        task: str = 'semantic',
+        batch: int = 1,
+        **thresholds,
+    ) -> Iterator[Predictions]:
+        """Predictions of one image after the other; as many as `batch` are in memory at once.
+
+        Args:
+            images: paths or RGB arrays (H, W, 3) of 0 to 255, of any sizes.
+            task: 'semantic', 'panoptic' or 'instance'.
+            batch: images that go through the network together.
+            thresholds: 'panoptic': `score_threshold`, `overlap_threshold`; 'instance': `top_k`; see
+                `mask_merge`.
+
+        Yields:
+            Predictions by prompt set.
+
+        Raises:
+            UserError: an image cannot be read, or an option cannot be used.
+        """
+        self._sets()
+        part: list[np.ndarray] = []
+        for image in images:
+            part.append(image if isinstance(image, np.ndarray) else read_picture(image))
+            if len(part) == batch:
+                yield from self._predict(part, task, thresholds)
+                part = []
+        yield from self._predict(part, task, thresholds)
+
+    def video(
+        self, path: str | Path, task: str = 'semantic', batch: int = 1, **thresholds
+    ) -> Iterator[tuple[int, np.ndarray, Predictions]]:
+        """(number from 0, RGB frame, predictions) of every frame; see `stream`."""
+        part: list[tuple[int, np.ndarray]] = []
+        for numbered in read_frames(path):
+            part.append(numbered)
+            if len(part) == batch:
+                yield from self._of_frames(part, task, thresholds)
+                part = []
+        yield from self._of_frames(part, task, thresholds)
+
+    def _of_frames(self, part: list, task: str, thresholds: dict) -> Iterator:
+        found = self._predict([frame for _, frame in part], task, thresholds)
+        for (number, frame), predictions in zip(part, found):
+            yield number, frame, predictions
+
+    def _predict(self, pictures: list[np.ndarray], task: str, thresholds: dict) -> list:
+        if not pictures:
+            return []
+        sets = self._sets()
+        answers = self.many.segment(pictures, task, self.things, self.short_side, **thresholds)
+        return [
+            {
+                name: Prediction.make(sets[name], task, self.things[name], result)
+                for name, result in answer.items()
+            }
+            for answer in answers
+        ]
+
+    def _sets(self) -> dict:
+        if self.many is None:
+            raise UserError(
+                'Inferencer: expected a base with prompts or texts, found a config with at most '
+                'one prompt. Give the base: Inferencer(base, prompts=[…]).'
+            )
+        return self.many.sets
+
+    # ------------------------------------------------------------ one config
+    def _use_config(self, prompt: str | Path | None) -> None:
         init_default_scope(self.config.get('default_scope', 'mmprompt'))
-        self.model = MODELS.build(self.config.model).to(device).eval()
+        self.model = MODELS.build(self.config.model).to(self._device).eval()
         self.model.load_base()
         if prompt is not None:
             self.model.load_prompt(PromptFile.load(prompt))
@@ -48,19 +192,27 @@ class Inferencer:
         self._pipeline = Compose([step for step in steps if 'Annotations' not in step['type']])
 
     @torch.no_grad()
-    def __call__(self, images: Image | Sequence[Image]) -> SegDataSample | list[SegDataSample]:
-        """Segment one image or a list of them.
+    def __call__(
+        self, images: Image | Sequence[Image], task: str = 'semantic', **thresholds
+    ) -> Predictions | list[Predictions] | SegDataSample | list[SegDataSample]:
+        """Segment one image or a list of them; images of unequal sizes are no matter.
 
         Args:
             images: a path, an RGB array (H, W, 3) of 0 to 255, or a list of those.
+            task: see `stream`; a config has its own.
+            thresholds: see `stream`.
 
         Returns:
-            A data sample, or a list of them, whose ``pred_sem_seg.data`` is (1, H, W) at the
-            image's own size.
+            Predictions by prompt set, or a list of those, at the images' own sizes. Of a config: a
+            data sample, or a list of them, whose ``pred_sem_seg.data`` is (1, H, W).
         """
         single = isinstance(images, (str, Path, np.ndarray))
-        inputs = [self._prepare(image) for image in ([images] if single else images)]
-        results = [self.model.test_step(pseudo_collate([item]))[0] for item in inputs]
+        given = [images] if single else list(images)
+        if self.many is None:
+            inputs = [self._prepare(image) for image in given]
+            results = [self.model.test_step(pseudo_collate([item]))[0] for item in inputs]
+        else:
+            results = list(self.stream(given, task, max(1, len(given)), **thresholds))
         return results[0] if single else results
 
     def _prepare(self, image: Image) -> dict:
@@ -72,3 +224,30 @@ class Inferencer:
             if type(step).__name__ != 'LoadImageFromFile':
                 item = step(item)
         return item
+
+
+def _is_base(base: str | os.PathLike) -> bool:
+    return str(base).startswith(SCHEME) or Path(base).suffix in BASES
+
+
+def _base_of(config: Config) -> str:
+    base = config.model.get('base')
+    if not base:
+        raise UserError(
+            f'{config.filename}: expected model.base, the frozen weights, found none. Give the '
+            f'path of a base file in place of the config.'
+        )
+    return base
+
+
+def _checked(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f'device: expected cpu, cuda or cuda:N, found {device!r}.') from error
+    if found.type == 'cuda' and not torch.cuda.is_available():
+        raise UserError(
+            'device: expected a GPU that PyTorch can use, as cuda says, found none. Use cpu, or '
+            'install a PyTorch built for your driver.'
+        )
+    return found

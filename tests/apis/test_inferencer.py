@@ -5,9 +5,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from prompt_files import write_picture, write_video
+from pycocotools import mask as coco_mask
 from toy import CLASSES, toy_segmentor, write_base, write_streets
 
 from mmprompt.apis import Inferencer
+from mmprompt.common.errors import UserError
 from mmprompt.registry import MODELS
 
 
@@ -65,3 +68,101 @@ def test_a_prompt_file_changes_the_answer_as_it_does_in_the_model(config, image,
     assert torch.equal(
         prompted.model.decode_head.semantic_prompt(), model.decode_head.semantic_prompt()
     )
+
+
+def test_a_base_with_prompts_gives_the_label_map_of_the_prompt_s_own_config(
+    toy_prompts, config, image
+):
+    base, prompts = toy_prompts
+    config.model.base = str(base)
+    alone = Inferencer(config, prompts['streets'])(image)
+    segment = Inferencer(base, prompts=list(prompts.values()), texts=['road', ['car', 'truck']])
+    found = segment(image)
+    assert list(found) == ['streets', 'few', 'zero-shot']
+    assert np.array_equal(found['streets'].label_map, alone.pred_sem_seg.data[0].numpy())
+    assert found['few'].classes == ('road', 'sky', 'car')
+    assert found['zero-shot'].classes == ('road', 'car')
+    assert len({f.label_map.tobytes() for f in found.values()}) == 3
+    # By the config's base, or with one prompt as the second argument: the same.
+    for other in (Inferencer(config, prompts=prompts), Inferencer(base, prompts['streets'])):
+        assert np.array_equal(other(image)['streets'].label_map, found['streets'].label_map)
+
+
+def test_images_of_unequal_sizes_lists_and_streams_agree(toy_prompts, tmp_path):
+    base, prompts = toy_prompts
+    segment = Inferencer(base, prompts=prompts, short_side=40)
+    paths = [tmp_path / 'a.png', tmp_path / 'b.png', tmp_path / 'c.png']
+    arrays = [
+        write_picture(path, size) for path, size in zip(paths, ((40, 56), (64, 33), (40, 56)))
+    ]
+    found = segment(paths)
+    singles = [segment(array) for array in arrays]
+    streamed = list(segment.stream(iter(arrays), batch=2))
+    assert len(found) == len(streamed) == 3
+    for array, *each in zip(arrays, found, singles, streamed):
+        for name in prompts:
+            maps = [predictions[name].label_map for predictions in each]
+            assert maps[0].shape == array.shape[:2]
+            assert np.array_equal(maps[0], maps[1]) and np.array_equal(maps[0], maps[2])
+    assert segment([]) == []
+
+
+def test_frames_of_a_video_come_one_by_one(toy_prompts, tmp_path):
+    base, prompts = toy_prompts
+    write_video(tmp_path / 'drive.avi')
+    segment = Inferencer(base, prompts=prompts['few'])
+    found = list(segment.video(tmp_path / 'drive.avi', batch=2))
+    assert [number for number, _, _ in found] == [0, 1, 2, 3, 4]
+    for _, frame, predictions in found:
+        alone = segment(frame)['few'].label_map
+        assert np.array_equal(predictions['few'].label_map, alone)
+
+
+def test_predictions_are_plain_objects_and_data_samples(toy_prompts, tmp_path):
+    base, prompts = toy_prompts
+    picture = write_picture(tmp_path / 'a.png')
+    segment = Inferencer(base, prompts=prompts, things=['car', 'person'])
+    semantic = segment(picture)['streets']
+    sample = semantic.to_data_sample()
+    assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), semantic.label_map)
+    regions = list(semantic.segments)
+    assert sum(r.area for r in regions) == picture.shape[0] * picture.shape[1]
+    assert {r.category for r in regions} == {CLASSES[i] for i in np.unique(semantic.label_map)}
+    assert all(r.score == pytest.approx(semantic.scores[r.category_id]) for r in regions)
+
+    panoptic = segment(picture, 'panoptic', score_threshold=0.01, overlap_threshold=0)['streets']
+    regions = list(panoptic.segments)
+    assert len(regions) > 1 and [r.id for r in regions] == list(range(1, len(regions) + 1))
+    sample = panoptic.to_data_sample()
+    assert np.array_equal(sample.pred_panoptic_seg.data[0].numpy(), panoptic.label_map)
+    assert set(np.unique(panoptic.class_map)) <= {-1, *(r.category_id for r in regions)}
+    for region in regions:
+        assert (panoptic.class_map[region.mask] == region.category_id).all()
+        assert region.is_thing == (region.category in ('car', 'person'))
+
+    instance = segment(picture, 'instance', top_k=300)['streets']
+    regions = list(instance.segments)
+    assert instance.label_map is None and {r.category for r in regions} <= {'car', 'person'}
+    assert len(regions) == len(instance.to_data_sample().pred_instances.masks) > 1
+    assert [r.score for r in regions] == sorted((r.score for r in regions), reverse=True)
+    found = regions[0].as_dict()
+    rle = dict(found['segmentation'], counts=found['segmentation']['counts'].encode())
+    assert np.array_equal(coco_mask.decode(rle).astype(bool), regions[0].mask)
+    assert found['area'] == regions[0].mask.sum()
+
+
+def test_what_cannot_be_used_is_said(toy_prompts, config, tmp_path):
+    base, prompts = toy_prompts
+    for arguments, message in (
+        (dict(), 'neither prompt files nor class names'),
+        (dict(texts=['road'], things=['unicorn']), "names of classes, found 'unicorn'"),
+        (dict(texts=['road'], device='cuda:99x'), "cpu, cuda or cuda:N, found 'cuda:99x'"),
+        (dict(prompt=prompts['few'], prompts=prompts), 'expected prompt or prompts, found both'),
+        (dict(prompts=[tmp_path / 'none.safetensors']), 'none.safetensors'),
+    ):
+        with pytest.raises(UserError, match=message):
+            Inferencer(base, **arguments)
+    with pytest.raises(UserError, match='found a config with at most one prompt'):
+        list(Inferencer(config).stream([]))
+    with pytest.raises(UserError, match=r'none\.png: expected'):
+        Inferencer(base, texts=['road'])(tmp_path / 'none.png')

@@ -1,0 +1,48 @@
+"""Which classes are counted one by one, by their names."""
+
+from collections.abc import Mapping, Sequence
+
+from mmprompt.common.errors import UserError
+
+#: Names of countable classes in COCO (80), Cityscapes, CamVid and Mapillary.
+THINGS = frozenset(
+    """person; bicycle; car; motorcycle; airplane; bus; train; truck; boat; traffic light; fire
+    hydrant; stop sign; parking meter; bench; bird; cat; dog; horse; sheep; cow; elephant; bear;
+    zebra; giraffe; backpack; umbrella; handbag; tie; suitcase; frisbee; skis; snowboard; sports
+    ball; kite; baseball bat; baseball glove; skateboard; surfboard; tennis racket; bottle; wine
+    glass; cup; fork; knife; spoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot
+    dog; pizza; donut; cake; chair; couch; potted plant; bed; dining table; toilet; tv; laptop;
+    mouse; remote; keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock;
+    vase; scissors; teddy bear; hair drier; toothbrush; rider; pedestrian; bicyclist; motorcyclist;
+    caravan; trailer""".replace('\n    ', ' ').split('; ')
+)
+#: COCO counts them; Cityscapes, and so every list with a road, does not.
+NOT_ON_STREETS = frozenset({'traffic light', 'stop sign', 'bench'})
+
+
+def thing_indices(
+    classes: Mapping[str, Sequence[str]], things: Sequence[str] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Indices of countable classes in each class list.
+
+    Args:
+        classes: class lists by name.
+        things: their names; None takes `THINGS`, in lists with a road without `NOT_ON_STREETS`.
+
+    Raises:
+        UserError: a name is in none of the lists.
+    """
+    if things is not None:
+        known = {name for names in classes.values() for name in names}
+        unknown = [name for name in things if name not in known]
+        if unknown:
+            raise UserError(
+                f'things: expected names of classes, found {unknown[0]!r}. The classes are '
+                f'{", ".join(sorted(known))}.'
+            )
+    chosen = {}
+    for key, names in classes.items():
+        wanted = THINGS - NOT_ON_STREETS if 'road' in names else THINGS
+        wanted = wanted if things is None else set(things)
+        chosen[key] = tuple(i for i, name in enumerate(names) if name in wanted)
+    return chosen
