@@ -11,6 +11,7 @@ import pytest
 from mmengine.config import Config
 
 from mmprompt.foundation.seem.decoder import MAX_POINTS
+from mmprompt.methods.ssprompt.methods import choose
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(
@@ -35,7 +36,13 @@ def value_at(tree, path: str):
 
 @functools.cache
 def read(path: Path) -> Config:
-    return Config.fromfile(str(path))
+    """A config as it is built: with the prompts that its method chooses."""
+    cfg = Config.fromfile(str(path))
+    model = cfg.get('model') or {}
+    if model.get('method'):
+        for key, value in choose(model.method, model.to_dict()).items():
+            model[key] = value  # ConfigDict.update would mix two prompts
+    return cfg
 
 
 def component(where: str):
@@ -76,6 +83,11 @@ DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 SUBJECTS = dict(
     weight={'embedding-only': 'fixed'},
     source={'grid': 'grid'},
+    num_tokens={'coop-m4': 4},
+    init={'coop-m4': 'a photo of a'},
+    class_specific={'coop-csc': True},
+    num_prompts={'16shot_full': 0},  # nothing stands in for a query
+    templates={'zero-shot_bare': ('{}',)},
     allow_missing={'camvid-dusk': True},
     grid={'nano': 'native'},
     matcher={'nano': dict(grid='native')},
@@ -86,11 +98,17 @@ PLAIN = dict(
     SpaPrompt={'dim', 'init_cfg'},
     SemPrompt={'dim', 'init_cfg'},
     DefaultPrompt={'dim', 'init_cfg'},
+    CoOp={'init_cfg'},
+    LOCN={'init_cfg'},
+    VSPL={'dim', 'init_cfg'},
     SSPromptSemanticLoss={'loss_name'},
     SSPromptMaskLoss=set(),
-    SEEMPromptHead={'init_cfg', 'text_bank', 'loss_decode', 'mask_loss', 'task', 'thing_classes'},
+    SEEMPromptHead={
+        *('init_cfg', 'text_bank', 'loss_decode', 'mask_loss', 'task', 'thing_classes'),
+        *('tune', 'text_encoder'),
+    },
     SSPromptSegmentor={
-        *('base_address', 'feature_cache', 'expected_parameters'),
+        *('base_address', 'method', 'feature_cache', 'expected_parameters'),
         *('data_preprocessor', 'train_cfg', 'test_cfg', 'init_cfg'),
     },
     FewShotDataset={'manifest', 'k'},

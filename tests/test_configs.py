@@ -49,7 +49,22 @@ AUDIT = {
     'ssprompt/nano_streets-fog-instance_zero-shot': 0,
     'ssprompt/nano_streets-fog-panoptic_16shot': (100 + 19) * NANO,
     'ssprompt/nano_streets-fog-panoptic_zero-shot': 0,
+    'ssprompt/focal-t_cityscapes_16shot_coop': 16 * 512,
+    'ssprompt/focal-t_cityscapes_16shot_full': 100_370_929,
+    'ssprompt/focal-t_cityscapes_16shot_head': 512 * 512 + 3 * 513 * 512 + 2 * 512,
+    'ssprompt/focal-t_cityscapes_16shot_locn': 19 * 512,
+    'ssprompt/focal-t_cityscapes_16shot_semprompt': 19 * 513,
+    'ssprompt/focal-t_cityscapes_16shot_spaprompt': 100 * 513,
+    'ssprompt/focal-t_cityscapes_16shot_vspl': 2 * 100,
     'ssprompt/nano_streets-fog_16shot': (100 + 19) * NANO,
+    'ssprompt/nano_streets-fog_16shot_coop': 16 * 64,
+    'ssprompt/nano_streets-fog_16shot_coop-csc': 19 * 16 * 64,
+    'ssprompt/nano_streets-fog_16shot_coop-m4': 4 * 64,
+    'ssprompt/nano_streets-fog_16shot_coop_native': 16 * 64,
+    'ssprompt/nano_streets-fog_16shot_full': 1_715_449,
+    'ssprompt/nano_streets-fog_16shot_head': 80 * 80 + 3 * 81 * 80 + 2 * 80,
+    'ssprompt/nano_streets-fog_16shot_locn': 19 * 64,
+    'ssprompt/nano_streets-fog_16shot_vspl': 2 * 100,
     'ssprompt/nano_streets-fog_16shot_grid': (100 + 19) * NANO,
     'ssprompt/nano_streets-fog_16shot_published': (100 + 19) * NANO,
     'ssprompt/nano_streets-fog_16shot_semprompt': 19 * NANO,
@@ -57,6 +72,7 @@ AUDIT = {
     'ssprompt/nano_streets-fog_16shot_spaprompt': 100 * NANO,
     'ssprompt/nano_streets-fog_16shot_spaprompt_embedding-only': 100 * (NANO - 1),
     'ssprompt/nano_streets-fog_zero-shot': 0,
+    'ssprompt/nano_streets-fog_zero-shot_bare': 0,
     'ssprompt/nano_streets-fog_zero-shot_grid': 0,
     'ssprompt/nano_streets-night_16shot': (100 + 19) * NANO,
     'ssprompt/nano_streets-rain_16shot': (100 + 19) * NANO,
@@ -86,7 +102,12 @@ def test_every_leaf_is_audited():
 
 
 def test_the_counts_of_the_paper():
-    assert AUDIT['ssprompt/focal-t_cityscapes_16shot'] == 61_047
+    cityscapes = 'ssprompt/focal-t_cityscapes_16shot'
+    assert AUDIT[cityscapes] == 61_047
+    assert AUDIT[f'{cityscapes}_coop'] == 8_192
+    assert AUDIT[f'{cityscapes}_locn'] == 9_728
+    assert AUDIT[f'{cityscapes}_semprompt'] == 9_747
+    assert AUDIT[f'{cityscapes}_spaprompt'] == 51_300
 
 
 @every_leaf

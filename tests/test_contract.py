@@ -1,6 +1,7 @@
 """The battery that every method joins with one row of `METHODS`."""
 
 import copy
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 from torch import nn
-from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_segmentor, write_base
+from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_seem, toy_segmentor, write_base
 
 import mmprompt  # noqa: F401
 from mmprompt.common.errors import UserError
@@ -65,11 +66,59 @@ def ssprompt(**head) -> Callable[[Path], dict]:
     return lambda folder: toy_segmentor(write_base(folder / 'base.safetensors'), decode_head=head)
 
 
+def baseline(method: str) -> Callable[[Path], dict]:
+    return lambda folder: toy_segmentor(write_base(folder / 'base.safetensors'), method=method)
+
+
+WORDS = 'decode_head.semantic_prompt.words'
+TEXT_ROOTS = (*SEEM_ROOTS, 'decode_head.semantic_prompt.text_encoder')
+DECODER = 'decode_head.decoder.'
+STROKES = ('pn_indicator', 'memory_content', 'memory_position', 'mask_spatial_embed')
+QUERIES = ('query_feat', 'query_embed', 'level_embed', 'logit_scale')
+HEADS = {'class_embed': 256, 'decoder_norm.weight': 16, 'decoder_norm.bias': 16} | {
+    f'mask_embed.{i}.{kind}': count
+    for i in range(3)
+    for kind, count in (('weight', 256), ('bias', 16))
+}
+
+
+def tuned(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(DECODER + name for name in names)
+
+
+def everything_but(strokes: tuple[str, ...]) -> dict[str, int]:
+    """Every parameter of the three parts of a toy base, but for the named ones of the decoder."""
+    out = {}
+    for part, place in (
+        ('backbone', 'backbone.'),
+        ('pixel_decoder', 'decode_head.pixel_decoder.'),
+        ('decoder', DECODER),
+    ):
+        for name, p in MODELS.build(toy_seem()[part]).named_parameters():
+            if part != 'decoder' or not name.startswith(strokes):
+                out[place + name] = p.numel()
+    return out
+
+
 NO_PROMPT = dict(type='DefaultPrompt', num_prompts=PROMPTS)
 METHODS = [
     Method('SSPrompt', ssprompt(), SEEM_ROOTS, SPATIAL | SEMANTIC),
     Method('SpaPrompt', ssprompt(semantic_prompt=dict(type='DefaultPrompt')), SEEM_ROOTS, SPATIAL),
     Method('SemPrompt', ssprompt(spatial_prompt=NO_PROMPT), SEEM_ROOTS, SEMANTIC),
+    Method('CoOp', baseline('coop'), TEXT_ROOTS, {WORDS: 16 * 16}),
+    Method('CoOp-M4', baseline('coop-m4'), TEXT_ROOTS, {WORDS: 4 * 16}),
+    Method('CoOp-CSC', baseline('coop-csc'), TEXT_ROOTS, {WORDS: len(CLASSES) * 16 * 16}),
+    Method('LOCN', baseline('locn'), TEXT_ROOTS, {WORDS: len(CLASSES) * 16}),
+    Method(
+        'VSPL', baseline('vspl'), SEEM_ROOTS, {'decode_head.spatial_prompt.offset': PROMPTS * 2}
+    ),
+    Method(
+        'head tuning',
+        baseline('head'),
+        (*SEEM_ROOTS[:2], *tuned((*QUERIES, *STROKES[:3], 'layers', STROKES[3]))),
+        {DECODER + name: count for name, count in HEADS.items()},
+    ),
+    Method('full tuning', baseline('full'), tuned(STROKES), everything_but(STROKES)),
 ]
 
 every_method = pytest.mark.parametrize('method', METHODS, ids=lambda method: method.name)
@@ -222,4 +271,6 @@ def test_switching_modes_leaves_the_frozen_part_in_eval(method, tmp_path):
         model.train(mode)
         assert model.training is mode
         for root in method.frozen:
-            assert not any(m.training for m in model.get_submodule(root).modules())
+            part = operator.attrgetter(root)(model)
+            if not isinstance(part, nn.Parameter):
+                assert not any(m.training for m in part.modules())

@@ -100,6 +100,7 @@ def toy_segmentor(base: Path | str, seem: dict | None = None, **model) -> Config
         type='SEEMPromptHead',
         pixel_decoder=seem['pixel_decoder'],
         decoder=seem['decoder'],
+        text_encoder=seem['text_encoder'],
         spatial_prompt=dict(type='SpaPrompt', num_prompts=PROMPTS),
         semantic_prompt=dict(type='SemPrompt'),
     )
@@ -215,6 +216,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
         seem = toy_seem(words, object_tokens=head.decoder.get('object_tokens', False))
         # One by one: ConfigDict.update would merge the old sizes into the new.
         head.pixel_decoder, head.decoder = seem['pixel_decoder'], seem['decoder']
+        head.text_encoder = seem['text_encoder']
         head.spatial_prompt.num_prompts = PROMPTS
         cfg.model.backbone = seem['backbone']
         cfg.model.base = str(write_base(folder / 'base.safetensors', seem))

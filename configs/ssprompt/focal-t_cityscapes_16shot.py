@@ -9,4 +9,10 @@ _base_ = [
     '../_base_/schedules/ssprompt_published.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(classes={{_base_.class_names}}, expected_parameters=61_047)
+# --cfg-options model.method=coop (locn, spaprompt, vspl, head, …) trains another method instead.
+model = dict(
+    classes={{_base_.class_names}},
+    expected_parameters=dict(
+        ssprompt=61_047, coop=8_192, locn=9_728, semprompt=9_747, spaprompt=51_300
+    ),
+)

@@ -8,7 +8,7 @@ _base_ = [
 ]
 model = dict(
     classes={{_base_.class_names}},
-    expected_parameters=9_639,
+    expected_parameters=dict(ssprompt=9_639),
     decode_head=dict(task='instance', thing_classes={{_base_.thing_classes}}),
     test_cfg={{_base_.all_results}},
 )

@@ -8,6 +8,6 @@ _base_ = [
 ]
 model = dict(
     classes={{_base_.class_names}},
-    expected_parameters=8_100,
+    expected_parameters=dict(spaprompt=8_100),
     decode_head=dict(semantic_prompt=dict(_delete_=True, type='DefaultPrompt')),
 )

@@ -6,4 +6,4 @@ _base_ = [
     '../_base_/schedules/ssprompt_few-steps.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(classes={{_base_.class_names}}, expected_parameters=9_639)
+model = dict(classes={{_base_.class_names}}, expected_parameters=dict(ssprompt=9_639))

@@ -6,4 +6,4 @@ _base_ = [
     '../_base_/schedules/ssprompt_few-steps.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(classes={{_base_.class_names}}, expected_parameters=14_319)
+model = dict(classes={{_base_.class_names}}, expected_parameters=dict(ssprompt=14_319))

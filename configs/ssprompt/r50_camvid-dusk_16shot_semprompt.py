@@ -8,6 +8,6 @@ _base_ = [
 ]
 model = dict(
     classes={{_base_.class_names}},
-    expected_parameters=1_419,
+    expected_parameters=dict(semprompt=1_419),
     decode_head=dict(spatial_prompt=dict(_delete_=True, type='DefaultPrompt')),
 )

@@ -8,6 +8,6 @@ _base_ = [
 ]
 model = dict(
     classes={{_base_.class_names}},
-    expected_parameters=12_900,
+    expected_parameters=dict(spaprompt=12_900),
     decode_head=dict(semantic_prompt=dict(_delete_=True, type='DefaultPrompt')),
 )

@@ -12,6 +12,9 @@ model = dict(
         size_divisor=32,
         test_cfg=dict(size_divisor=32),
     ),
+    # A name of METHODS in mmprompt.methods.ssprompt.methods (coop, locn, vspl, head, …) learns
+    # that in place of the two prompts below.
+    method=None,
     templates=None,  # SEEM's 81
     decode_head=dict(
         type='SEEMPromptHead',

@@ -7,6 +7,7 @@ model = dict(
     decode_head=dict(
         pixel_decoder={{_base_.seem.pixel_decoder}},
         decoder={{_base_.seem.decoder}},
+        text_encoder={{_base_.seem.text_encoder}},  # for what learns words
     ),
     # 89 MB per view of 512x1024 pixels in fp32: worth it for sets that fit.
     feature_cache=None,

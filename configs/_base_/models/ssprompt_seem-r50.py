@@ -9,5 +9,6 @@ model = dict(
     decode_head=dict(
         pixel_decoder={{_base_.seem.pixel_decoder}},
         decoder={{_base_.seem.decoder}},
+        text_encoder={{_base_.seem.text_encoder}},  # for what learns words
     ),
 )

@@ -11,8 +11,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.freeze import freeze
+from mmprompt.common.freeze import is_frozen
 from mmprompt.common.mask_merge import semantic_scores, semantic_tiles
+from mmprompt.common.text_bank import Names
 from mmprompt.common.upsampling import Tile, resize_scores, upsample_masks
 from mmprompt.foundation.seem import SEEMFeatures, SEEMOutput
 from mmprompt.foundation.seem.class_names import text_bank_of
@@ -30,6 +31,7 @@ from mmprompt.methods.ssprompt.tasks import (
     MaskTask,
     SemanticTask,
 )
+from mmprompt.methods.ssprompt.tuning import freeze_decoders
 from mmprompt.registry import MODELS
 
 PROMPTS = ('spatial_prompt', 'semantic_prompt')
@@ -40,6 +42,20 @@ def read_configs(configs: Mapping) -> dict[str, dict]:
     given = {part: configs[part] for part in PROMPTS if part in configs}
     sizes = dict(num_prompts=1, dim=1)
     return {part: MODELS.build({**sizes, **config}).reading for part, config in given.items()}
+
+
+def _given(text_encoder: dict | None, semantic_prompt: Mapping) -> dict:
+    if text_encoder is None:
+        raise ValueError(
+            f'{semantic_prompt["type"]} reads words: give SEEMPromptHead.text_encoder, the config '
+            f'of the text encoder of the base ({{{{_base_.seem.text_encoder}}}} in our configs).'
+        )
+    return text_encoder
+
+
+def reads_words(semantic_prompt: Mapping) -> bool:
+    """Whether the prompt of a config asks for the text encoder of the base."""
+    return getattr(MODELS.get(semantic_prompt['type']), 'needs_text_encoder', False)
 
 
 def is_trained(*modules: nn.Module) -> bool:
@@ -60,11 +76,14 @@ class SEEMPromptHead(BaseModule):
         pixel_decoder: config of the pixel decoder, such as `TransformerFPN`.
         decoder: config of the decoder, such as `SEEMDecoder`.
         num_classes: C, without "no object".
-        spatial_prompt: config of `SpaPrompt` or `DefaultPrompt`.
-        semantic_prompt: config of `SemPrompt` or `DefaultPrompt`.
+        spatial_prompt: config of `SpaPrompt`, `VSPL` or `DefaultPrompt`.
+        semantic_prompt: config of `SemPrompt`, `CoOp`, `LOCN` or `DefaultPrompt`.
         task: 'semantic', 'instance' or 'panoptic': what is trained, and with which loss. Prediction
             answers for any of them; see `tasks.Answers`.
         thing_classes: classes counted one by one, in instance and panoptic segmentation.
+        tune: what is trained beside the prompts: 'prompts' nothing, 'head' what turns the decoder's
+            queries into classes and masks, 'full' both decoders; see `tuning`.
+        text_encoder: config of the base's text encoder, which `CoOp` and `LOCN` read with.
         loss_decode: config of the loss of 'semantic'; `SSPromptSemanticLoss` if None.
         mask_loss: config of the loss of 'instance' and 'panoptic'; `SSPromptMaskLoss` if None.
         text_bank: path of a text bank, or a dict of the arguments of `class_names.make_text_bank`;
@@ -91,6 +110,8 @@ class SEEMPromptHead(BaseModule):
         loss_decode: dict | None = None,
         mask_loss: dict | None = None,
         text_bank: str | dict | None = None,
+        tune: str = 'prompts',
+        text_encoder: dict | None = None,
         train_resize: str = 'scores',
         test_resize: str = PUBLISHED,
         align_corners: bool = False,
@@ -108,14 +129,17 @@ class SEEMPromptHead(BaseModule):
         self.align_corners = align_corners
         self.num_classes = self.out_channels = num_classes
         self.text_bank = text_bank
-        self.pixel_decoder = freeze(MODELS.build(pixel_decoder))
-        self.decoder = freeze(MODELS.build(decoder))
+        self.pixel_decoder = MODELS.build(pixel_decoder)
+        self.decoder = MODELS.build(decoder)
+        freeze_decoders(tune, self.pixel_decoder, self.decoder)
+        self.tune = tune
         self.in_channels = list(pixel_decoder['in_channels'])
         text_dim = self.decoder.class_embed.shape[1]
         self.spatial_prompt = MODELS.build({'dim': self.decoder.dim, **spatial_prompt})
-        self.semantic_prompt = MODELS.build(
-            {'num_prompts': num_classes, 'dim': text_dim, **semantic_prompt}
-        )
+        sizes = dict(num_prompts=num_classes, dim=text_dim)
+        if reads_words(semantic_prompt):
+            sizes.update(text_encoder=_given(text_encoder, semantic_prompt))
+        self.semantic_prompt = MODELS.build({**sizes, **semantic_prompt})
         # Kept for the recipe of a prompt file, from which the prompts can be built again.
         self.prompt_configs = dict(
             spatial_prompt=dict(spatial_prompt), semantic_prompt=dict(semantic_prompt)
@@ -165,11 +189,12 @@ class SEEMPromptHead(BaseModule):
         """What the tensors of a prompt file mean: effective values, defaults included."""
         return {part: getattr(self, part).reading for part in PROMPTS}
 
-    def fill(self, semantic: Tensor) -> None:
+    def fill(self, semantic: Tensor, names: Names | None = None) -> None:
         """Give both prompts their defaults; once, after the frozen weights are in place.
 
         Args:
             semantic: (C+1, D) class embeddings, the row of "no object" last.
+            names: what they embed, for prompts that learn words.
         """
         rows = self.num_classes + 1
         if semantic.shape[0] != rows:
@@ -184,6 +209,8 @@ class SEEMPromptHead(BaseModule):
                 f'{expected}; make it with the text encoder of the same base.'
             )
         spatial = self.spatial_prompt
+        if getattr(self.semantic_prompt, 'needs_text_encoder', False):
+            self.semantic_prompt.read(names)
         with torch.no_grad():
             self.no_object.copy_(semantic[-1:])
             self.semantic_prompt.fill(semantic[:-1])
@@ -193,7 +220,8 @@ class SEEMPromptHead(BaseModule):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         # Other frozen weights have other defaults, which are then taken at the next forward.
         queries = state_dict.get(prefix + 'decoder.query_feat', self.decoder.query_feat)
-        self.filled = self.filled and torch.equal(queries.cpu(), self.decoder.query_feat.cpu())
+        if is_frozen(self.decoder):
+            self.filled = self.filled and torch.equal(queries.cpu(), self.decoder.query_feat.cpu())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def encode(self, maps: Sequence[Tensor]) -> SEEMFeatures:

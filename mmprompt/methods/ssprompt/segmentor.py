@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmprompt.common.audit import describe_audit, trained_parameters
@@ -26,16 +27,15 @@ from mmprompt.foundation.seem.class_names import encode_names, fitting_text_bank
 from mmprompt.foundation.seem.templates import seem_templates
 from mmprompt.methods.ssprompt.head import is_trained, read_configs
 from mmprompt.methods.ssprompt.imagewise import ImagewiseSegmentor
+from mmprompt.methods.ssprompt.methods import choose, closed_form
 from mmprompt.methods.ssprompt.prompts import DefaultPrompt
 from mmprompt.registry import MODELS
 
 HEAD = 'decode_head.'
 # Where the parts of a base file go.
-PLACES = {
-    'backbone.': 'backbone.',
-    'pixel_decoder.': HEAD + 'pixel_decoder.',
-    'decoder.': HEAD + 'decoder.',
-}
+PLACES = dict(backbone='backbone', pixel_decoder=HEAD + 'pixel_decoder', decoder=HEAD + 'decoder')
+# The text encoder is kept only by prompts that learn words.
+TEXT_PLACE = dict(text_encoder=HEAD + 'semantic_prompt.text_encoder')
 
 
 @MODELS.register_module()
@@ -52,11 +52,16 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         base: the frozen weights: path of a base file or of a public SEEM checkpoint, or
             ``mmprompt://NAME``.
         base_address: where a missing base can be had; part of the error.
+        method: a name of `methods.METHODS`, such as 'coop', which then decides what is learned
+            in place of the configs of both prompts and of ``decode_head.tune``; None leaves it to
+            these.
         texts: what stands for each class in the text encoder, a name or a list of synonyms; the
             class names if None. A `decode_head.text_bank` takes the place of texts and templates.
         templates: sentences around the names; SEEM's 81 if None, ('{}',) for bare names.
         feature_cache: arguments of `FeatureCache`, for images that are seen more than once.
-        expected_parameters: the audited number of trained parameters; another number is an error.
+        expected_parameters: the audited number of trained parameters, or a dict of such numbers by
+            method, of which that of the present method counts; another number is an error. A named
+            ``method`` is held to its closed form as well.
         test_cfg: ``mode``, 'whole' or 'slide' with ``crop_size`` and ``stride``, as in
             MMSegmentation; ``keep_scores``: whether a result holds the scores ``seg_logits``
             (C, H, W) beside the label map, without it up to 512 MiB of float32; ``semantic``,
@@ -66,7 +71,9 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         data_preprocessor, train_cfg, init_cfg: as in MMSegmentation.
 
     Raises:
-        ValueError: two numbers of classes, or another number of trained parameters than expected.
+        ValueError: two numbers of classes, another number of trained parameters than expected, or
+            a cache for features that change.
+        UserError: there is no such method.
     """
 
     def __init__(
@@ -76,19 +83,23 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         classes: Sequence[str],
         base: str,
         base_address: str | None = None,
+        method: str | None = None,
         texts: Names | None = None,
         templates: Sequence[str] | None = None,
         feature_cache: dict | None = None,
-        expected_parameters: int | None = None,
+        expected_parameters: int | Mapping[str, int] | None = None,
         data_preprocessor: dict | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         decode_head = {'num_classes': len(classes), **decode_head}
-        parts = {'backbone': backbone, **{k: decode_head[k] for k in ('pixel_decoder', 'decoder')}}
+        if method is not None:
+            given = dict(decode_head=decode_head, templates=templates, feature_cache=feature_cache)
+            given.update(choose(method, given))
+            decode_head, templates, feature_cache = given.values()
         # Before building: what is built may take its config apart.
-        parts = copy.deepcopy(parts)
+        parts = copy.deepcopy({'backbone': backbone, **decode_head})
         super().__init__(
             backbone=backbone,
             decode_head=decode_head,
@@ -97,8 +108,9 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        freeze(self.backbone)
-        self._part_configs = parts
+        if self.decode_head.tune != 'full':
+            freeze(self.backbone)
+        self._part_configs = {part: parts[part] for part in self._places()}
         self.classes = tuple(classes)
         self.base, self.base_address = base, base_address
         self.texts = self.classes if texts is None else texts
@@ -106,9 +118,16 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         self.base_fingerprint: str | None = None
         self._cache_config = feature_cache
         self._cache: FeatureCache | None = None
-        self._check_numbers(expected_parameters)
+        # Tuned tensors that a state dict gave before the base was read, which then leaves them.
+        self._restored: set[str] = set()
+        if feature_cache is not None and self.decode_head.tune == 'full':
+            raise ValueError(
+                "SSPromptSegmentor.feature_cache must be None with decode_head.tune='full': the "
+                'features change at each step.'
+            )
+        self._check_numbers(expected_parameters, method)
 
-    def _check_numbers(self, expected: int | None) -> None:
+    def _check_numbers(self, expected: int | Mapping | None, method: str | None) -> None:
         for name, found in (
             ('decode_head.num_classes', self.num_classes),
             ('the number of texts', len(self.texts)),
@@ -117,12 +136,16 @@ class SSPromptSegmentor(ImagewiseSegmentor):
                 raise ValueError(
                     f'SSPromptSegmentor has {len(self.classes)} classes, but {name} is {found}.'
                 )
+        if isinstance(expected, Mapping):
+            expected = expected.get(method or self.method.lower().removesuffix(' tuning'))
         found = sum(trained_parameters(self).values())
-        if expected is not None and found != expected:
-            raise ValueError(
-                f'SSPromptSegmentor.expected_parameters is {expected:,}, but {found:,} would be '
-                f'trained. Correct the prompts or the number.\n{describe_audit(self)}'
-            )
+        form = None if method is None else closed_form(method, self.decode_head)
+        for name, number in (('expected_parameters', expected), (f'method={method!r}', form)):
+            if number is not None and found != number:
+                raise ValueError(
+                    f'SSPromptSegmentor: {name} is {number:,}, but {found:,} would be trained. '
+                    f'Correct the prompts or the number.\n{describe_audit(self)}'
+                )
 
     # ------------------------------------------------------------ frozen base
     def init_weights(self) -> None:
@@ -145,10 +168,11 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             self._modules_of_base(),
             metadata['config'],
             str(path),
-            dict(pixel_decoder=HEAD, decoder=HEAD),
+            dict(pixel_decoder=HEAD, decoder=HEAD, text_encoder=HEAD),
         )
         self._copy(tensors, str(path))
-        self.decode_head.fill(self._text_bank(tensors, metadata).embeddings)
+        bank = self._text_bank(tensors, metadata)
+        self.decode_head.fill(bank.embeddings, self.texts)
         self.base_fingerprint = metadata['fingerprint']
         print_log(f'base {path}, {describe_audit(self)}', 'current')
 
@@ -170,8 +194,12 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             raise UserError(f'{error} This base comes from {self.base_address}.') from error
 
     def _modules_of_base(self) -> dict[str, nn.Module]:
-        head = self.decode_head
-        return dict(backbone=self.backbone, pixel_decoder=head.pixel_decoder, decoder=head.decoder)
+        """By their names in a base file, each with its place in this model."""
+        return {part: self.get_submodule(place) for part, place in self._places().items()}
+
+    def _places(self) -> dict[str, str]:
+        reads = getattr(self.decode_head.semantic_prompt, 'needs_text_encoder', False)
+        return PLACES | (TEXT_PLACE if reads else {})
 
     def _feature_fingerprint(self) -> str:
         """Of the frozen weights and of what computes features with them (SHA-256, hex)."""
@@ -186,16 +214,20 @@ class SSPromptSegmentor(ImagewiseSegmentor):
     @torch.no_grad()
     def _copy(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Strict in-place copy, so that references to parameters (optimisers) stay valid."""
-        roots = frozen_roots(self)
-        own = {k: v for k, v in self.state_dict().items() if under_roots(k, roots)}
-        given = {}
+        places, given = self._places(), {}
         for name, tensor in tensors.items():
-            prefix = next((p for p in PLACES if name.startswith(p)), None)
-            if prefix is not None:
-                given[PLACES[prefix] + name[len(prefix) :]] = tensor
+            part, _, rest = name.partition('.')
+            if part in places:
+                given[f'{places[part]}.{rest}'] = tensor
+        own = {k: v for k, v in self.state_dict().items() if under_roots(k, [*places.values()])}
         check_fit(own, given, source)
         for name, tensor in own.items():
-            tensor.copy_(given[name])
+            if name not in self._restored:
+                tensor.copy_(given[name])
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        self._restored |= {k for k in self._learned() if prefix + k in state_dict}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def check_dataset(self, metainfo: Mapping) -> None:
         """Compare the classes with a dataset's, order included.
@@ -214,6 +246,19 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             f'({len(self.classes)} and {len(theirs)} classes). Give both the same names in the '
             f'same order.'
         )
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training.
+
+        Raises:
+            UserError: nothing is learned here.
+        """
+        if not is_trained(self):
+            raise UserError(
+                f'Nothing is trained: the method is {self.method}. Measure it with tools/test.py, '
+                f'or choose a method that learns (--cfg-options model.method=ssprompt).'
+            )
+        return super().train_step(data, optim_wrapper)
 
     # ------------------------------------------------------------ image side
     def extract_feat(self, inputs: Tensor) -> SEEMFeatures:
@@ -240,15 +285,24 @@ class SSPromptSegmentor(ImagewiseSegmentor):
     # ------------------------------------------------------------ prompt file
     @property
     def method(self) -> str:
-        """Name of what is learned: 'SSPrompt' for both prompts, else the one prompt's class."""
+        """Name of what is learned: 'SSPrompt' for both its prompts, else the prompts' classes.
+
+        'head tuning' and 'full tuning' where the base is trained.
+        """
         prompts = (self.decode_head.spatial_prompt, self.decode_head.semantic_prompt)
         learned = [type(p).__name__ for p in prompts if not isinstance(p, DefaultPrompt)]
-        return 'SSPrompt' if len(learned) == 2 else (learned or ['zero-shot'])[0]
+        if learned == ['SpaPrompt', 'SemPrompt']:
+            learned = ['SSPrompt']
+        tuned = [] if self.decode_head.tune == 'prompts' else [f'{self.decode_head.tune} tuning']
+        return ' + '.join(learned + tuned) or 'zero-shot'
 
     def _learned(self) -> dict[str, Tensor]:
+        """Everything outside the frozen roots, by the names of a state dict."""
         roots = frozen_roots(self)
-        state = self.state_dict()
-        return {k.removeprefix(HEAD): v for k, v in state.items() if not under_roots(k, roots)}
+        return {k: v for k, v in self.state_dict().items() if not under_roots(k, roots)}
+
+    def _learned_by_short_names(self) -> dict[str, Tensor]:
+        return {k.removeprefix(HEAD): v for k, v in self._learned().items()}
 
     def _text_recipe(self) -> dict:
         texts = [t if isinstance(t, str) else list(t) for t in self.texts]
@@ -261,7 +315,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             UserError: nothing is learned here.
         """
         self.load_base()
-        tensors = {k: v.detach().clone() for k, v in self._learned().items()}
+        tensors = {k: v.detach().clone() for k, v in self._learned_by_short_names().items()}
         if not tensors:
             raise UserError(
                 'This model learns no prompt (both are DefaultPrompt), so there is no prompt file '
@@ -287,7 +341,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         if not isinstance(prompt, PromptFile):
             prompt = PromptFile.load(prompt)
         self.load_base()
-        shapes = {k: tuple(v.shape) for k, v in self._learned().items()}
+        shapes = {k: tuple(v.shape) for k, v in self._learned_by_short_names().items()}
         prompt.check(
             base_fingerprint=self.base_fingerprint,
             classes=self.classes,
@@ -302,7 +356,10 @@ class SSPromptSegmentor(ImagewiseSegmentor):
                 f'of the config, {self._text_recipe()}, found {text}. Use the config that trained '
                 f'it.'
             )
-        self.decode_head.load_state_dict(prompt.tensors, strict=False)
+        tensors = {
+            k if k.startswith('backbone.') else HEAD + k: v for k, v in prompt.tensors.items()
+        }
+        self.load_state_dict(tensors, strict=False)
 
     def _check_reading(self, prompt: PromptFile) -> None:
         """Equal tensors mean something else in another place, or blended in another way."""

@@ -1,0 +1,11 @@
+# SemPrompt alone (Eq. 6, Table 5); Focal-T, Cityscapes.
+#   python tools/train.py configs/ssprompt/focal-t_cityscapes_16shot_semprompt.py
+_base_ = [
+    '../_base_/models/ssprompt_focal-t.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/ssprompt_published.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    method='semprompt', classes={{_base_.class_names}}, expected_parameters=dict(semprompt=9_747)
+)

@@ -1,0 +1,13 @@
+# CoOp with 16 context vectors of its own for each class, in fog.
+#   python tools/train.py configs/ssprompt/nano_streets-fog_16shot_coop-csc.py
+_base_ = [
+    '../_base_/models/ssprompt_seem-nano.py',
+    '../_base_/datasets/streets-fog.py',
+    '../_base_/schedules/ssprompt_few-steps.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    method='coop-csc',
+    classes={{_base_.class_names}},
+    expected_parameters=dict({'coop-csc': 19_456}),
+)
