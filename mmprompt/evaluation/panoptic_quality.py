@@ -78,6 +78,9 @@ def count_image(
     iou = inside / np.maximum(union, 1)  # without overlap the union may be 0
     same = (gt_labels[:, None] == pred_labels[None]) & ~gt_crowd[:, None]
     gt_index, pred_index = np.nonzero(same & (iou > 0.5))
+    # Sums depend on the order in the last digit; the published one is that of the ids.
+    order = np.lexsort((pred_ids[pred_index], gt_ids[gt_index]))
+    gt_index, pred_index = gt_index[order], pred_index[order]
 
     missed = ~gt_crowd
     missed[gt_index] = False
@@ -128,14 +131,15 @@ class PanopticQuality(BaseMetric):
     `PackPanopticInputs` writes them, and `pred_panoptic_seg` and `pred_segments` (`ids`, `labels`).
 
     Args:
-        thing_classes: labels counted one by one; None takes `thing_classes` of the data set's meta.
+        thing_classes: labels, or names of classes, counted one by one; None takes `thing_classes`
+            of the data set's meta.
         classwise: also log a table per class.
         collect_device, prefix: as of `mmengine.BaseMetric`.
     """
 
     def __init__(
         self,
-        thing_classes: Sequence[int] | None = None,
+        thing_classes: Sequence[int | str] | None = None,
         classwise: bool = True,
         collect_device: str = 'cpu',
         prefix: str | None = None,
@@ -182,14 +186,16 @@ class PanopticQuality(BaseMetric):
             )
         # Gathering turns named tuples into plain ones.
         stats = summarise([PanopticCounts(*r) for r in results], len(names))
-        is_thing = np.isin(np.arange(len(names)), list(things))
+        labels = [names.index(c) if isinstance(c, str) else c for c in things]
+        is_thing = np.isin(np.arange(len(names)), labels)
         groups = {'': np.ones_like(is_thing), '_th': is_thing, '_st': ~is_thing}
         values = {}
         for suffix, group in groups.items():
             rows = group & stats['seen']
             for key in ('pq', 'sq', 'rq'):
-                mean = float(stats[key][rows].mean() * 100) if rows.any() else float('nan')
-                values[key.upper() + suffix] = mean
+                # One class after the other, as published; numpy would add in pairs.
+                mean = sum(stats[key][rows].tolist()) / rows.sum() if rows.any() else float('nan')
+                values[key.upper() + suffix] = float(100 * mean)
         if self.classwise:
             self._log(names, stats)
         return values

@@ -7,6 +7,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.results import mask_boxes, to_det_sample
 from mmprompt.evaluation.instance_ap import InstanceAP, encode_masks
 
 
@@ -84,6 +85,58 @@ def test_nothing_found_and_nothing_there():
     none = (_boxes(), torch.zeros(0).long().tolist(), [])
     assert _evaluate(none, (_boxes((0, 0, 5, 5)), [0]))['AP'] == 0
     assert np.isnan(_evaluate((_boxes((0, 0, 5, 5)), [0], [0.5]), (_boxes(), []))['AP'])
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_equals_the_metric_of_mmdetection(seed, tmp_path):
+    """On random rectangles, crowds among them."""
+    from mmdet.evaluation import CocoMetric
+
+    rng = np.random.default_rng(seed)
+    classes = ('car', 'person', 'bus')
+    ours, theirs = InstanceAP(classwise=False), CocoMetric(metric='segm')
+    for metric in (ours, theirs):
+        metric.dataset_meta = dict(classes=classes)
+    for image in range(6):
+        corners = rng.integers(0, 25, (8, 2))
+        boxes = np.concatenate([corners, corners + rng.integers(5, 16, (8, 2))], axis=1)
+        truth = _boxes(*boxes)
+        labels, crowd = rng.integers(0, 3, 8), rng.random(8) < 0.2
+        meant = rng.integers(0, 8, 20)
+        found = _boxes(*(boxes[meant] + rng.integers(-1, 2, (20, 4))).clip(0))
+        pred = InstanceData(
+            masks=found,
+            bboxes=mask_boxes(found),
+            labels=torch.from_numpy(np.where(rng.random(20) < 0.8, labels[meant], 0)),
+            scores=torch.from_numpy(rng.random(20)),
+        )
+        sample = SegDataSample(
+            metainfo=dict(
+                img_id=image,
+                ori_shape=(40, 60),
+                instances=[
+                    dict(
+                        bbox=box,
+                        bbox_label=int(label),
+                        ignore_flag=int(group),
+                        mask=dict(code),
+                    )
+                    for box, code, label, group in zip(
+                        mask_boxes(truth).tolist(), encode_masks(truth.numpy()), labels, crowd
+                    )
+                ],
+            )
+        )
+        gt = InstanceData(masks=truth, labels=torch.from_numpy(labels))
+        gt.is_crowd = torch.from_numpy(crowd)
+        sample.set_data(dict(pred_instances=pred, gt_instances=gt))
+        ours.process({}, [sample.to_dict()])
+        theirs.process({}, [to_det_sample(sample).to_dict()])
+    found, wanted = ours.evaluate(6), theirs.evaluate(6)
+    assert 10 < found['AP'] < 90
+    for key, name in (('AP', 'mAP'), ('AP50', 'mAP_50'), ('AP75', 'mAP_75')):
+        # That metric rounds to three digits.
+        assert found[key] / 100 == pytest.approx(wanted[f'coco/segm_{name}'], abs=5.01e-4)
 
 
 def test_a_sample_without_instances_is_named():
