@@ -1,0 +1,15 @@
+# SSPrompt on the public SEEM (Focal-T), Cityscapes, 12 images per class, the paper's recipe. Put
+# https://huggingface.co/xdecoder/SEEM/resolve/main/seem_focalt_v0.pt
+# into weights/ (or $MMPROMPT_WEIGHTS).
+#   python tools/make_few_shot_split.py configs/ssprompt/focal-t_cityscapes_12shot.py --k 12
+#   python tools/train.py configs/ssprompt/focal-t_cityscapes_12shot.py
+_base_ = [
+    '../_base_/models/ssprompt_focal-t.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/ssprompt_published.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(classes={{_base_.class_names}}, expected_parameters=dict(ssprompt=61_047))
+train_dataloader = dict(
+    dataset=dict(manifest='{{$MMPROMPT_DATA:data}}/cityscapes/12shot_seed0.json')
+)
