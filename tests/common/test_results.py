@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from mmdet.structures import INSTANCE_OFFSET, DetDataSample
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from mmseg.structures import SegDataSample
 from torchvision.ops import masks_to_boxes

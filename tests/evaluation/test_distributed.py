@@ -2,12 +2,13 @@
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData, PixelData
@@ -16,6 +17,7 @@ from mmseg.structures import SegDataSample
 from mmprompt.evaluation import InstanceAP, PanopticQuality
 
 CLASSES = ('road', 'car', 'person')
+COUNTS = (8, 7)
 
 
 class Images(torch.utils.data.Dataset):
@@ -75,11 +77,12 @@ def measure(count: int) -> dict[str, float]:
     return evaluator.evaluate(len(data))
 
 
-def work(rank: int, port: int, counts: tuple[int, ...], out: str) -> None:
+def work(rank: int, port: int, out: str) -> None:
+    """What each of two processes does."""
     torch.distributed.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
     )
-    found = [measure(count) for count in counts]
+    found = [measure(count) for count in COUNTS]
     if rank == 0:
         Path(out).write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
@@ -87,13 +90,24 @@ def work(rank: int, port: int, counts: tuple[int, ...], out: str) -> None:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='needs torch.distributed')
 def test_two_processes_measure_what_one_does(tmp_path):
-    """Of 7 images one process gets four and the other three and one of them again."""
-    counts = (8, 7)
+    """Of 7 images one process gets four, the other three and then the first one again."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    mp.spawn(work, args=(port, counts, str(tmp_path / 'found.json')), nprocs=2)
-    wanted = [measure(count) for count in counts]
-    assert (tmp_path / 'found.json').read_text() == json.dumps(wanted)  # NaN for what is undefined
+    out = tmp_path / 'found.json'
+    # Not by torch.multiprocessing, whose children would import this file by a name of pytest's.
+    commands = [[sys.executable, __file__, str(rank), str(port), str(out)] for rank in range(2)]
+    children = [subprocess.Popen(command) for command in commands]
+    try:
+        assert [child.wait(timeout=300) for child in children] == [0, 0]
+    finally:
+        for child in children:
+            child.kill()
+    wanted = [measure(count) for count in COUNTS]
+    assert out.read_text() == json.dumps(wanted)  # NaN for what is undefined
     assert all(0 < row['PQ'] < 100 and 0 < row['AP'] < 100 for row in wanted)
     assert wanted[0] != wanted[1]
+
+
+if __name__ == '__main__':
+    work(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
