@@ -90,7 +90,7 @@ SUBJECTS = dict(
     templates={'zero-shot_bare': ('{}',)},
     allow_missing={'camvid-dusk': True},
     grid={'nano': 'native'},
-    matcher={'nano': dict(grid='native')},
+    matcher={'nano': dict(grid=(32, 64))},
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
