@@ -59,11 +59,15 @@ what to do with the file:
 Line = tuple[str, str]
 
 
-def read_lines(path: str | Path) -> list[Line]:
+def read_lines(path: str | Path, colours: bool = False) -> list[Line]:
     """The lines of a UTF-8 file without comments, with their numbers.
 
     A '#' begins a comment at the start of a line, or between two spaces; inside a word, as in "C#",
     it belongs to the word.
+
+    Args:
+        path: the file.
+        colours: leave '#rrggbb' behind a space where it is, as a colour.
 
     Raises:
         UserError: no such file, no UTF-8, blank lines, nothing but comments, or a '#' that could be
@@ -83,9 +87,10 @@ def read_lines(path: str | Path) -> list[Line]:
             f'0x{error.object[error.start]:02x}. Save the file as UTF-8.'
         ) from error
     lines, blank = [], []
+    stray = r'\s#(?![0-9a-fA-F]{6}(?:\s|$))' if colours else r'\s#'
     for number, line in enumerate(text.removesuffix('\n').split('\n'), 1):
         kept = re.split(r'(?:^\s*#|\s#(?=\s|$))', line)[0].strip()
-        if re.search(r'\s#', kept):
+        if re.search(stray, kept):
             raise UserError(
                 f'{path}, line {number}: expected a space on both sides of the # of a comment, '
                 f'found {kept!r}. Add the space, or remove the #.'

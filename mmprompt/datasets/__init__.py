@@ -3,6 +3,7 @@
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.coco_panoptic import CocoPanopticDataset, LoadAnnotationsFromCocoPanoptic
 from mmprompt.datasets.few_shot import FewShotDataset
+from mmprompt.datasets.folder import FolderDataset
 from mmprompt.datasets.guarded import GuardedDataset
 from mmprompt.datasets.mapillary import Mapillary19Dataset
 from mmprompt.datasets.samplers import ResumableSampler
@@ -17,6 +18,7 @@ __all__ = [
     'CamVidDataset',
     'CocoPanopticDataset',
     'FewShotDataset',
+    'FolderDataset',
     'GuardedDataset',
     'LoadAnnotationsByTable',
     'LoadAnnotationsFromCocoPanoptic',

@@ -1,0 +1,118 @@
+"""The table and the pictures of `tools/learn.py`."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
+from mmprompt.apis.images import read_picture
+from mmprompt.apis.inferencer import Inferencer
+from mmprompt.apis.learn_config import METHODS
+from mmprompt.common.files import atomic_file, write_json
+from mmprompt.datasets.folder import mask_name
+
+ROWS = 4  # scenes of one picture
+WIDEST = 640  # pixels of a scene's longer side in a picture
+
+
+def write_table(results: Sequence[Mapping], manifest: Mapping, out: Path) -> str:
+    """Write ``table.md`` and ``table.csv``: IoU of each class in per cent, mean, cost.
+
+    Args:
+        results: of `learn.run_method`.
+        manifest: of `learn.prepare`.
+        out: the folder of the results.
+
+    Returns:
+        The Markdown.
+    """
+    counts = manifest['images_per_class']['test']
+    rows = [('class', 'test images', *(METHODS[r['method']] for r in results))]
+    for name, number in counts.items():
+        values = [r['metrics'].get(f'IoU.{name}') for r in results]
+        rows.append((name, str(number), *('-' if v is None else f'{v:.2f}' for v in values)))
+    total = str(len(manifest['parts']['test']))
+    rows.append(('mIoU', total, *(f'{r["metrics"]["mIoU"]:.2f}' for r in results)))
+    rows.append(('parameters', '', *(f'{r["parameters"]:,}' for r in results)))
+    sizes = [f'{r["bytes"] / 1024:.0f} KiB' if r['bytes'] else '-' for r in results]
+    rows.append(('prompt file', '', *sizes))
+    times = ['-' if r['seconds'] is None else f'{r["seconds"]:.0f} s' for r in results]
+    rows.append(('training', '', *times))
+    text = io.StringIO(newline='')
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    markdown = _markdown(rows)
+    for name, content in (('table.csv', text.getvalue()), ('table.md', markdown + '\n')):
+        with atomic_file(out / name) as stream:
+            stream.write(content.encode())
+    return markdown
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    lines = [
+        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |'
+        for row in rows
+    ]
+    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
+    return '\n'.join(lines)
+
+
+def draw_pictures(
+    out: Path, methods: Sequence[str], names: Sequence[str], images: Path, number: int
+) -> list[Path]:
+    """Draw test images beside truth, zero-shot and what was learned, and SSPrompt's weights.
+
+    Args:
+        out: the folder of the results, where ``pictures`` is made.
+        methods: those that were run; zero-shot and SSPrompt are shown, or the last instead of it.
+        names: the test images.
+        images: their folder.
+        number: how many, spread evenly over the list.
+
+    Returns:
+        The files.
+    """
+    learned = 'ssprompt' if 'ssprompt' in methods else methods[-1]
+    shown = [m for m in dict.fromkeys(('zero-shot', learned)) if m in methods]
+    places = np.unique(np.linspace(0, len(names) - 1, min(number, len(names))).round().astype(int))
+    chosen = [names[i] for i in places] if number else []
+    folder, asked = out / 'pictures', dict(methods=shown, images=chosen)
+    made = [folder / f'scenes_{i // ROWS + 1}.png' for i in range(0, len(chosen), ROWS)]
+    made += [folder / 'weights.png'] if 'ssprompt' in shown else []
+    note = folder / 'pictures.json'
+    if not made or (note.is_file() and json.loads(note.read_text()) == asked):
+        return made
+    models = {
+        METHODS[m]: Inferencer(
+            out / 'configs' / f'{m}.py',
+            None if m == 'zero-shot' else out / m / 'prompt.safetensors',
+        )
+        for m in shown
+    }
+    for i in range(0, len(chosen), ROWS):
+        scenes = [_scene(name, out, images, models) for name in chosen[i : i + ROWS]]
+        draw_scenes(scenes, folder / f'scenes_{i // ROWS + 1}.png')
+    if 'ssprompt' in shown:
+        model = models[METHODS['ssprompt']].model
+        weights = model.decode_head.semantic_prompt.weight().detach().numpy()
+        draw_weights(model.classes, weights, folder / 'weights.png')
+    write_json(note, asked)
+    return made
+
+
+def _scene(name: str, out: Path, images: Path, models: Mapping) -> dict[str, np.ndarray]:
+    picture, truth = read_picture(images / name), Image.open(out / 'labels' / mask_name(name))
+    truth = np.asarray(truth)
+    step = max(1, -(-max(truth.shape) // WIDEST))
+    scene = {'image': picture[::step, ::step]}
+    for title, segment in models.items():
+        palette = segment.config.test_dataloader.dataset.metainfo.palette
+        scene.setdefault('truth', colour_labels(truth, palette)[::step, ::step])
+        labels = segment(str(images / name)).pred_sem_seg.data[0].cpu().numpy()
+        scene[title] = colour_labels(labels, palette)[::step, ::step]
+    return scene
