@@ -1,213 +1,235 @@
-"""Tables of results: run every cell of a grid, keep each finished one, continue after a stop."""
+"""``tools/reproduce.py``: run the cells of a table, keep each one, continue after a stop."""
 
 import argparse
-import copy
-import csv
 import gc
-import io
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmengine.config import Config
 
-from mmprompt.apis.cli import find_config, run_command_line
+from mmprompt.apis.cell_rows import Row, append_row, cell_of, make_row, read_rows, write_csv
+from mmprompt.apis.cells import (
+    SUITES,
+    TABLES,
+    UNTRAINED,
+    Cell,
+    Suite,
+    cell_config,
+    cells_of,
+    find_suite,
+    suite_name,
+)
+from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.few_shot import training_dataset
+from mmprompt.apis.table_text import (
+    SUMMARY_COLUMNS,
+    Summary,
+    caption,
+    put_into,
+    to_markdown,
+    to_summary_rows,
+)
 from mmprompt.apis.test import test
 from mmprompt.apis.train import train
 from mmprompt.common.audit import trained_parameters
-from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
+from mmprompt.common.locks import process_lock
+from mmprompt.datasets.few_shot import make_manifest
 from mmprompt.registry import MODELS
 
-_AVERAGED = dict(weight=dict(_delete_=True, type='fixed', value=0.5))
-# The rows of the paper's Table 5: which prompt learns, and whether its weights do.
-_SPATIAL_OFF = dict(spatial_prompt=dict(_delete_=True, type='DefaultPrompt'))
-_SEMANTIC_OFF = dict(semantic_prompt=dict(_delete_=True, type='DefaultPrompt'))
-METHODS = {
-    'zero-shot': dict(**_SPATIAL_OFF, **_SEMANTIC_OFF),
-    'SpaPrompt, embedding only': dict(spatial_prompt=_AVERAGED, **_SEMANTIC_OFF),
-    'SpaPrompt': _SEMANTIC_OFF,
-    'SemPrompt, embedding only': dict(semantic_prompt=_AVERAGED, **_SPATIAL_OFF),
-    'SemPrompt': _SPATIAL_OFF,
-    'SSPrompt': {},
-}
-COLUMNS = ('data', 'method', 'shots', 'seed', 'miou', 'parameters', 'seconds')
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table. `shots` and `seed` are 0 for what learns nothing."""
-
-    data: str
-    method: str
-    shots: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """A grid of cells.
-
-    Attributes:
-        configs: a 16-shot SSPrompt config per data set; a cell changes its prompts, shots and seed.
-        shots: images per class.
-        seeds: of the few-shot draw and of training alike.
-        methods: rows.
-    """
-
-    configs: dict[str, str]
-    shots: tuple[int, ...] = (16,)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[str, ...] = tuple(METHODS)
-
-    def cells(self) -> Iterator[Cell]:
-        """All cells, one seed after the other, so that a stopped run has whole columns."""
-        for data in self.configs:
-            yield Cell(data, 'zero-shot', 0, 0)
-        for seed in self.seeds:
-            for data in self.configs:
-                for shots in self.shots:
-                    for method in self.methods:
-                        if method != 'zero-shot':
-                            yield Cell(data, method, shots, seed)
-
-
-TABLES = {
-    'streets': Table(
-        configs={
-            condition: f'configs/ssprompt/nano_streets-{condition}_16shot.py'
-            for condition in ('fog', 'night', 'rain', 'snow')
-        },
-        methods=('zero-shot', 'SpaPrompt', 'SemPrompt', 'SSPrompt'),
-    ),
-    'camvid-dusk': Table(
-        configs={'camvid-dusk': 'configs/ssprompt/r50_camvid-dusk_16shot.py'},
-        shots=(4, 8, 16),
-    ),
-}
-
-
-def cell_config(table: Table, cell: Cell, work_dir: str) -> Config:
-    """The config of one cell: the table's own, with the cell's prompts, shots and seed."""
-    cfg = find_config(table.configs[cell.data])
-    cfg.model.expected_parameters = None
-    # A copy: merging takes `_delete_` out of what it is given.
-    cfg.merge_from_dict(dict(model=dict(decode_head=copy.deepcopy(METHODS[cell.method]))))
-    cfg.work_dir = work_dir
-    cfg.randomness = dict(seed=cell.seed)
-    few_shot = cfg.train_dataloader.dataset
-    few_shot.pop('manifest', None)
-    few_shot.update(k=cell.shots, seed=cell.seed)
-    # The test split is measured once, after training; the split for choosing is not needed.
-    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
-    cfg.train_cfg.pop('val_interval', None)
-    return cfg
-
-
-def run_cell(table: Table, cell: Cell) -> dict:
+def run_cell(cell: Cell) -> Row:
     """Train and measure one cell; returns its row."""
+    start, train_seconds, prompt = time.perf_counter(), 0.0, None
     with tempfile.TemporaryDirectory() as folder:
-        cfg = cell_config(table, cell, folder)
+        cfg = cell_config(cell, folder)
         parameters = sum(trained_parameters(MODELS.build(cfg.model)).values())
-        start, prompt = time.perf_counter(), None
-        if parameters:
+        if cell.shots:
+            _make_manifest(cfg, cell)
+            begin = time.perf_counter()
             train(cfg)
+            train_seconds = time.perf_counter() - begin
             prompt = Path(folder) / 'prompt.safetensors'
-        seconds = time.perf_counter() - start
-        miou = test(cfg, prompt)['mIoU']
+        metrics = test(cfg, prompt)
     gc.collect()  # the Runner's reference cycles hold the cached features
-    return dict(
-        data=cell.data, method=cell.method, shots=cell.shots, seed=cell.seed,
-        miou=round(miou, 2), parameters=parameters, seconds=round(seconds, 1),
-    )  # fmt: skip
+    return make_row(cell, metrics, parameters, train_seconds, time.perf_counter() - start)
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Rows of a CSV file that `append_row` wrote; none if there is no file.
+def _make_manifest(cfg: Config, cell: Cell) -> None:
+    few_shot = cfg.train_dataloader.dataset
+    path = Path(few_shot.get('manifest') or '')
+    if few_shot.get('manifest') and not path.is_file():
+        sampling = few_shot.get('sampling', 'rarest-first')
+        missing = few_shot.get('allow_missing', False)
+        dataset = training_dataset(cfg)
+        make_manifest(dataset, cell.shots, cell.seed, sampling, missing).save(path)
 
-    Raises:
-        UserError: the file holds other columns.
+
+class Estimate:
+    """How long cells will take, from those that are finished.
+
+    Args:
+        rows: finished cells of the same base and suite.
     """
-    if not path.is_file():
-        return []
-    with path.open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(
-                f'{path}: expected the columns {",".join(COLUMNS)}, found '
-                f'{",".join(reader.fieldnames or ["none"])}. Give another --out.'
-            )
-        return list(reader)
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._by: dict[tuple, list[float]] = {}
+        for row in rows:
+            cell, seconds = cell_of(row), float(row['seconds'])
+            for key in self._keys(cell):
+                self._by.setdefault(key, []).append(seconds)
+
+    @staticmethod
+    def _keys(cell: Cell) -> list[tuple]:
+        """From what is most alike to what is least."""
+        kind = (cell.method in UNTRAINED, cell.task)
+        return [(cell.method, cell.data, cell.task), (cell.method, cell.task), kind, kind[:1]]
+
+    def seconds(self, cells: Iterable[Cell]) -> float | None:
+        """Of all cells together; None if nothing like one of them is finished."""
+        total = 0.0
+        for cell in cells:
+            near = next((self._by[key] for key in self._keys(cell) if key in self._by), None)
+            if near is None:
+                return None
+            total += statistics.mean(near)
+        return total
+
+    def text(self, cells: Iterable[Cell]) -> str:
+        """`seconds` for a reader."""
+        seconds = self.seconds(cells)
+        if seconds is None:
+            return 'time not yet known'
+        return f'about {seconds / 60:.0f} min' if seconds >= 90 else f'about {seconds:.0f} s'
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write rows as CSV, atomically."""
-    text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_file(path) as stream:
-        stream.write(text.getvalue().encode())
+def run_missing(cells: Iterable[Cell], path: Path, limit: int | None = None) -> int:
+    """Run what is neither finished nor being run by another process; returns how many were run.
+
+    Args:
+        cells: in this order.
+        path: the CSV file of finished cells.
+        limit: most cells to run.
+    """
+    ran, cells = 0, list(cells)
+    for number, cell in enumerate(cells, 1):
+        if limit is not None and ran >= limit:
+            break
+        with process_lock(_claim(path, cell), wait=False) as free:
+            rows = read_rows(path)
+            done = {cell_of(row) for row in rows}
+            if not free or cell in done:
+                continue
+            left = [c for c in cells if c not in done]
+            print(f'== {cell} ({len(left)} left, {Estimate(rows).text(left)})', flush=True)
+            row = run_cell(cell)
+            append_row(path, row)
+            ran += 1
+            print(f'== cell {number} done: mIoU {row["mIoU"]}, {row["seconds"]} s', flush=True)
+    return ran
 
 
-def cell_of(row: dict) -> Cell:
-    """The cell that a row of the CSV file answers."""
-    return Cell(row['data'], row['method'], int(row['shots']), int(row['seed']))
+def _claim(path: Path, cell: Cell) -> str:
+    return f'cell {path.resolve()} {cell}'
 
 
-def format_rows(rows: list[dict]) -> str:
-    """Markdown: methods down, data and shots across; mean ± standard deviation over the seeds."""
-    groups: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for row in rows:
-        key = (row['data'], int(row['shots']))
-        groups.setdefault(key, {}).setdefault(row['method'], []).append(float(row['miou']))
-    columns = sorted({key for key in groups if key[1]}, key=lambda key: (key[0], key[1]))
-    methods = [m for m in METHODS if any(m in group for group in groups.values())]
-    lines = [
-        '| method | ' + ' | '.join(f'{data}, {shots}-shot' for data, shots in columns) + ' |',
-        '|---' * (len(columns) + 1) + '|',
-    ]
-    for method in methods:
-        cells = []
-        for data, shots in columns:
-            where = (data, 0 if method == 'zero-shot' else shots)
-            cells.append(_mean(groups.get(where, {}).get(method, [])))
-        lines.append(f'| {method} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+def _state(path: Path, cell: Cell, done: set[Cell]) -> str:
+    if cell in done:
+        return 'done'
+    with process_lock(_claim(path, cell), wait=False) as free:
+        return 'missing' if free else 'running'
 
 
-def _mean(values: list[float]) -> str:
-    if not values:
-        return '-'
-    if len(values) == 1:
-        return f'{values[0]:.1f}'
-    return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+def list_cells(cells: Iterable[Cell], path: Path) -> None:
+    """Print the cells with their state and the time that the missing ones will take."""
+    cells, rows = list(cells), read_rows(path)
+    done, estimate = {cell_of(row) for row in rows}, Estimate(rows)
+    for cell in cells:
+        state = _state(path, cell, done)
+        print(f'{state:<8}{cell}' + ('' if state == 'done' else f': {estimate.text([cell])}'))
+    missing = [cell for cell in cells if cell not in done]
+    print(f'{len(cells)} cells, {len(missing)} to run: {estimate.text(missing)}')
+
+
+def write_tables(
+    names: Iterable[str],
+    base: str,
+    data: str,
+    suite: Suite,
+    folder: Path,
+    seeds: tuple[int, ...] | None = None,
+    into: Path | None = None,
+) -> str:
+    """Write tables of finished cells as Markdown and CSV into `folder`; returns the Markdown.
+
+    Args:
+        names: of `TABLES`.
+        base, data: as on the command line.
+        suite: that of base and data.
+        folder: with `cells.csv`.
+        seeds: instead of each table's own.
+        into: a text file whose marked blocks are replaced; see `put_into`.
+    """
+    rows, blocks = read_rows(folder / 'cells.csv'), {}
+    for name in names:
+        summary = Summary(TABLES[name], base, suite, rows, seeds)
+        if not summary.columns:
+            continue
+        text = f'{caption(summary)}\n\n{to_markdown(summary)}'
+        blocks[f'table {name} {base} {data}'] = text
+        stem = f'table-{name}' if name.isdecimal() else name
+        with atomic_file(folder / f'{stem}.md') as stream:
+            stream.write(f'{text}\n'.encode())
+        write_csv(folder / f'{stem}.csv', SUMMARY_COLUMNS, to_summary_rows(summary))
+    if into is not None:
+        put_into(into, blocks)
+    return '\n\n'.join(blocks.values())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='reproduce.py',
+        description='Run the cells of a table of the papers; a second call continues. Several '
+        'processes may run at once: they share the cells.',
+    )
+    parser.add_argument(
+        'table', choices=[*TABLES, 'all'], help='number in the papers, "methods", or "all"'
+    )
+    bases = list(dict.fromkeys(base for base, _ in SUITES))
+    parser.add_argument('--base', choices=bases, default='nano', help='the frozen model')
+    parser.add_argument(
+        '--data', default='streets', help='streets, camvid, public, or one data set of these'
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', help="instead of the table's own")
+    parser.add_argument('--limit', type=int, help='most cells to run now')
+    parser.add_argument('--dry-run', action='store_true', help='list the cells, run nothing')
+    parser.add_argument('--out', help='folder of results (default docs/results/BASE_SUITE)')
+    parser.add_argument('--into', help='text file whose marked blocks get the tables')
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='reproduce.py',
-        description='Run a table of results cell by cell; a second call continues.',
-    )
-    parser.add_argument('table', choices=sorted(TABLES))
-    parser.add_argument('--out', help='CSV file (default docs/results/TABLE.csv)')
-    parser.add_argument('--dry-run', action='store_true', help='list the missing cells only')
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
 
     def body() -> None:
-        table, path = TABLES[args.table], Path(args.out or f'docs/results/{args.table}.csv')
-        rows = read_rows(path)
-        done = {cell_of(row) for row in rows}
-        missing = [cell for cell in table.cells() if cell not in done]
-        for i, cell in enumerate(missing):
-            print(f'== {i + 1} of {len(missing)}: {cell}', flush=True)
-            if not args.dry_run:
-                rows.append(run_cell(table, cell))
-                write_rows(path, rows)
-        print(format_rows(rows))
+        suite = find_suite(args.base, args.data)
+        default = f'docs/results/{args.base}_{suite_name(args.base, args.data)}'
+        folder = Path(args.out or default)
+        names = list(TABLES) if args.table == 'all' else [args.table]
+        seeds = tuple(args.seeds) if args.seeds else None
+        cells = dict.fromkeys(
+            cell for name in names for cell in cells_of(TABLES[name], args.base, suite, seeds)
+        )
+        path = folder / 'cells.csv'
+        if args.dry_run:
+            list_cells(cells, path)
+            return
+        run_missing(sorted(cells, key=lambda cell: cell.seed), path, args.limit)
+        into = Path(args.into) if args.into else None
+        print(write_tables(names, args.base, args.data, suite, folder, seeds, into))
 
     return run_command_line(body)

@@ -1,107 +1,246 @@
-"""Grids of cells: what runs, what is kept, and how it is summed up."""
+"""Grids of cells: what runs, what is kept, how a stopped table continues."""
 
-import copy
-import statistics
+import itertools
+import multiprocessing
+import threading
+import time
 
 import pytest
 import torch
+from toy import shrink, write_streets
 
-from mmprompt.apis import tables
-from mmprompt.apis.tables import METHODS, TABLES, Cell, Table
+from mmprompt.apis import cells, tables
+from mmprompt.apis.cell_rows import append_row, cell_of, make_row, read_rows
+from mmprompt.apis.cells import SUITES, TABLES, Cell, Column, Suite, Table, cell_config, cells_of
 from mmprompt.common.audit import trained_parameters
+from mmprompt.common.errors import UserError
+from mmprompt.common.few_shot import Manifest
 from mmprompt.registry import MODELS
 
-# 100 queries and 19 classes of 80 numbers, with or without a weight each.
-PARAMETERS = {
-    'zero-shot': 0,
-    'SpaPrompt, embedding only': 100 * 80,
-    'SpaPrompt': 100 * 81,
-    'SemPrompt, embedding only': 19 * 80,
-    'SemPrompt': 19 * 81,
-    'SSPrompt': 100 * 81 + 19 * 81,
-}
-SMALL = Table(
-    configs={'fog': 'configs/ssprompt/nano_streets-fog_16shot.py'},
-    shots=(4, 16),
-    seeds=(0, 1),
-    methods=('zero-shot', 'SSPrompt'),
+RECIPE = 'AdamW 0.01, 200 steps of 4'
+SMALL = Table('small', 'two cells', ('zero-shot', 'ssprompt'))
+FOG = ['--data', 'streets-fog']
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMPROMPT_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setitem(TABLES, 'small', SMALL)
+
+
+def fog(method, seed=0, shots=16, recipe=RECIPE):
+    return Cell('nano', 'streets-fog', method, 'semantic', shots, seed, recipe)
+
+
+FROZEN = fog('zero-shot', shots=0, recipe='-')
+
+
+def fake_row(cell):
+    return make_row(cell, dict(mIoU=10.0 + cell.shots + cell.seed, aAcc=99.0), 5, 1.0, 2.0)
+
+
+def distinct(names, base='nano', data='streets'):
+    suite = SUITES[base, data]
+    return dict.fromkeys(c for name in names for c in cells_of(TABLES[name], base, suite))
+
+
+def test_a_cell_of_several_tables_is_one_cell():
+    separate = [len(distinct([name])) for name in ('2', '3', '5')]
+    # Methods x data sets x seeds; the frozen model has one cell for each data set.
+    assert separate == [1 + 3 * 3, 4 * (1 + 3 * 3), 1 + 5 * 3]
+    # In Table 5 and 3 SSPrompt and the frozen model in fog are the same four cells.
+    assert len(distinct(['2', '3', '5'])) == sum(separate) - 4
+    # The instance and panoptic numbers of the frozen model come from one run.
+    assert len(distinct(['4'])) == 2 + 3
+    assert len(distinct(['10'])) == 5 and len(distinct(['10', '8', '6'])) == 5 + 3 + 3
+
+
+def test_a_table_goes_seed_by_seed():
+    seeds = [cell.seed for cell in distinct(['3'])]
+    assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(('base', 'data'), SUITES)
+def test_every_cell_has_its_config(base, data):
+    for cell in distinct(TABLES.keys() - {'small'}, base, data):
+        cfg = cell_config(cell, 'nowhere')
+        assert cfg.model.method == cell.method and cfg.work_dir == 'nowhere'
+        assert cfg.val_cfg is None and cfg.randomness.seed == cell.seed
+        few_shot = cfg.train_dataloader.dataset
+        if cell.shots and few_shot.get('manifest'):
+            assert few_shot.manifest.endswith(f'{cell.shots}shot_seed{cell.seed}.json')
+        elif cell.shots:
+            assert (few_shot.k, few_shot.seed) == (cell.shots, cell.seed)
+
+
+@pytest.mark.parametrize(
+    ('method', 'parameters'),
+    [('zero-shot', 0), ('coop', 16 * 64), ('spaprompt', 100 * 81), ('ssprompt', 119 * 81)],
 )
-
-
-def fake_row(table, cell):
-    miou = 10.0 * cell.seed + cell.shots
-    return dict(
-        data=cell.data, method=cell.method, shots=cell.shots, seed=cell.seed, miou=miou,
-        parameters=1, seconds=0.1,
-    )  # fmt: skip
-
-
-def test_zero_shot_runs_once_and_every_other_cell_per_seed_and_shots():
-    cells = list(SMALL.cells())
-    assert cells[0] == Cell('fog', 'zero-shot', 0, 0)
-    learned = {Cell('fog', 'SSPrompt', k, s) for k in (4, 16) for s in (0, 1)}
-    assert set(cells[1:]) == learned and len(cells) == 5
-
-
-@pytest.mark.parametrize('method', METHODS)
-def test_a_cell_trains_what_its_method_says(method):
-    before = copy.deepcopy(METHODS)
-    cfg = tables.cell_config(SMALL, Cell('fog', method, 4, 7), 'nowhere')
+def test_a_cell_trains_what_its_method_says(method, parameters):
+    cfg = cell_config(fog(method), 'nowhere')
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    assert sum(trained_parameters(model).values()) == PARAMETERS[method]
-    few_shot = cfg.train_dataloader.dataset
-    assert (few_shot.k, few_shot.seed, cfg.randomness.seed) == (4, 7, 7)
-    assert 'manifest' not in few_shot
-    assert METHODS == before
+    assert sum(trained_parameters(model).values()) == parameters
 
 
-def test_every_config_of_every_table_is_there():
-    for table in TABLES.values():
-        for data in table.configs:
-            cfg = tables.cell_config(table, Cell(data, 'SSPrompt', 16, 0), 'nowhere')
-            assert cfg.train_dataloader.dataset.k == 16 and cfg.work_dir == 'nowhere'
+def test_the_recipe_is_part_of_a_cell():
+    column = Column('fog', 'streets-fog')
+    assert cells.make_cell('nano', column, 'ssprompt', 0) == fog('ssprompt')
+    head = cells.make_cell('nano', column, 'head', 0)
+    assert head.recipe == 'AdamW 0.001, 200 steps of 4'
+    assert cell_config(head, 'nowhere').optim_wrapper.optimizer.lr == 1e-3
+    public = cells.make_cell('focal-t', Column('ADE20K', 'ade20k'), 'head', 0)
+    assert public.recipe == 'SGD 0.001, 10000 steps of 8'
 
 
-def test_a_stopped_table_continues_with_the_missing_cells(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(TABLES, 'small', SMALL)
-    ran = []
-
-    def stop_after_two(table, cell):
-        if len(ran) == 2:
-            raise KeyboardInterrupt
-        ran.append(cell)
-        return fake_row(table, cell)
-
-    monkeypatch.setattr(tables, 'run_cell', stop_after_two)
-    out = str(tmp_path / 'small.csv')
-    assert tables.main(['small', '--out', out]) == 130
-    monkeypatch.setattr(
-        tables, 'run_cell', lambda table, cell: ran.append(cell) or fake_row(table, cell)
+def test_one_data_set_of_a_suite():
+    assert cells.find_suite('nano', 'streets-rain') == Suite(
+        (), ('streets-rain',), 'streets-rain', ('semantic',)
     )
-    assert tables.main(['small', '--out', out]) == 0
-    assert ran == list(SMALL.cells())
-    assert '| SSPrompt | 9.0 ± 7.1 | 21.0 ± 7.1 |' in capsys.readouterr().out
+    assert cells.suite_name('nano', 'streets-rain') == 'streets'
+    with pytest.raises(UserError, match='streets-rain.*found none of that name'):
+        cells.find_suite('nano', 'streets-hail')
+    with pytest.raises(UserError, match='public, cityscapes'):
+        cells.suite_name('focal-t', 'camvid')
 
 
-def test_the_summary_is_mean_and_standard_deviation_over_seeds():
-    rows = [fake_row(None, cell) for cell in SMALL.cells()]
-    text = tables.format_rows(rows)
-    four = [row['miou'] for row in rows if row['shots'] == 4]
-    assert f'{statistics.mean(four):.1f} ± {statistics.stdev(four):.1f}' in text
-    assert '| zero-shot | 0.0 | 0.0 |' in text
+@pytest.fixture
+def toy_configs(tmp_path, monkeypatch):
+    write_streets(tmp_path / 'write_streets', train=16)
+    monkeypatch.setattr(cells, '_read', lambda leaf: shrink(cells.find_config(leaf), tmp_path))
+    cells.recipe_of.cache_clear()
+    yield
+    cells.recipe_of.cache_clear()
+
+
+@pytest.mark.usefixtures('toy_configs')
+def test_two_toy_cells_run_to_the_end(tmp_path, capsys):
+    out = tmp_path / 'results'
+    text = tmp_path / 'results.md'
+    text.write_text(
+        '<!-- begin table small nano streets-fog -->\n<!-- end table small nano streets-fog -->'
+    )
+    assert tables.main(['small', *FOG, '--out', str(out), '--into', str(text)]) == 0
+    frozen, learned = read_rows(out / 'cells.csv')
+    assert (frozen['parameters'], learned['parameters']) == ('0', str((9 + 19) * 17))
+    assert 0 <= float(learned['mIoU']) <= 100 and float(learned['train_seconds']) > 0
+    assert cell_of(learned).recipe == 'AdamW 0.01, 1 steps of 4'
+    shown = f'| SSPrompt | {float(learned["mIoU"]):.1f} |'
+    for where in (capsys.readouterr().out, text.read_text(), (out / 'small.md').read_text()):
+        assert shown in where
+    assert (out / 'small.csv').read_text().count('measured') == 2
+
+
+def _first_then_wait(out, reached):
+    def run(cell):
+        if cell.shots:
+            reached.set()
+            time.sleep(60)
+        return fake_row(cell)
+
+    tables.run_cell = run
+    tables.main(['small', *FOG, '--out', out])
+
+
+def test_a_killed_table_continues_with_the_missing_cell(tmp_path, monkeypatch, capsys):
+    context = multiprocessing.get_context('fork')
+    reached = context.Event()
+    child = context.Process(target=_first_then_wait, args=(str(tmp_path), reached), daemon=True)
+    child.start()
+    assert reached.wait(60)
+    tables.main(['small', *FOG, '--out', str(tmp_path), '--dry-run'])
+    states = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert states == ['done', 'running', '2']
+    child.kill()
+    child.join()
+    ran = []
+    monkeypatch.setattr(tables, 'run_cell', lambda cell: ran.append(cell) or fake_row(cell))
+    assert tables.main(['small', *FOG, '--out', str(tmp_path)]) == 0
+    assert ran == [fog('ssprompt')]
+    assert '| SSPrompt | 26.0 |' in capsys.readouterr().out
+    assert [cell_of(row) for row in read_rows(tmp_path / 'cells.csv')] == [FROZEN, *ran]
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, 'run_cell', fake_row)
+    path = tmp_path / 'cells.csv'
+    with tables.process_lock(tables._claim(path, FROZEN)):
+        assert tables.run_missing([FROZEN, fog('ssprompt')], path) == 1
+    assert [cell_of(row) for row in read_rows(path)] == [fog('ssprompt')]
+
+
+def test_a_limit_stops_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, 'run_cell', fake_row)
+    path = tmp_path / 'cells.csv'
+    grid = [fog('ssprompt', seed) for seed in range(3)]
+    assert tables.run_missing(grid, path, limit=2) == 2
+    assert tables.run_missing(grid, path, limit=2) == 1
+
+
+def test_two_writers_lose_no_row(tmp_path):
+    path = tmp_path / 'cells.csv'
+
+    def write(method):
+        for seed in range(10):
+            append_row(path, fake_row(fog(method, seed)))
+
+    writers = [threading.Thread(target=write, args=(m,)) for m in ('coop', 'locn')]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    expected = {fog(m, s) for m, s in itertools.product(('coop', 'locn'), range(10))}
+    assert {cell_of(row) for row in read_rows(path)} == expected
+    append_row(path, fake_row(fog('coop')))  # measured again: replaced
+    assert len(read_rows(path)) == 20
+
+
+def test_a_row_keeps_the_known_metrics():
+    row = make_row(fog('coop'), dict(mIoU=1 / 3, PQ=float('nan'), aAcc=5.0), 8, 1.0, 2.0)
+    assert (row['mIoU'], row['PQ'], row['AP50'], row['shots']) == ('0.33', 'nan', '', '16')
+    assert 'aAcc' not in row and cell_of(row) == fog('coop')
+
+
+def test_a_missing_list_of_images_is_drawn_and_kept(tmp_path):
+    cfg = cell_config(fog('ssprompt', seed=3, shots=1), str(tmp_path))
+    kept = cfg.train_dataloader.dataset.manifest
+    assert kept == 'data/streets/fog/1shot_seed3.json'
+    cfg = shrink(cfg, tmp_path)
+    few_shot = cfg.train_dataloader.dataset
+    few_shot.manifest = str(tmp_path / '1shot_seed3.json')
+    tables._make_manifest(cfg, fog('ssprompt', seed=3, shots=1))
+    made = Manifest.load(few_shot.manifest)
+    assert (made.k, made.seed) == (1, 3)
+    few_shot.manifest = None
+    tables._make_manifest(cfg, fog('ssprompt', seed=3, shots=1))
+    assert [p.name for p in tmp_path.glob('*.json')] == ['1shot_seed3.json']
+
+
+def test_the_time_of_a_cell_is_taken_from_what_is_most_like_it():
+    def row(cell, seconds):
+        return make_row(cell, {}, 0, 0.0, seconds)
+
+    rain = Cell('nano', 'streets-rain', 'coop', 'semantic', 16, 0, RECIPE)
+    estimate = tables.Estimate([row(fog('coop'), 40.0), row(fog('locn'), 80.0), row(FROZEN, 9.0)])
+    assert estimate.seconds([fog('coop', 1)]) == 40.0
+    assert estimate.seconds([rain]) == 40.0  # the method elsewhere
+    assert estimate.seconds([fog('ssprompt'), FROZEN]) == 60.0 + 9.0  # the mean of what is trained
+    assert tables.Estimate([]).seconds([rain]) is None
+    assert estimate.text([rain]) == 'about 40 s' and estimate.text([rain] * 6) == 'about 4 min'
 
 
 def test_a_foreign_csv_is_refused_and_left_alone(tmp_path, capsys):
-    path = tmp_path / 'other.csv'
+    path = tmp_path / 'cells.csv'
     path.write_text('a,b\n1,2\n')
-    assert tables.main(['streets', '--out', str(path)]) == 2
+    assert tables.main(['small', *FOG, '--out', str(tmp_path)]) == 2
     assert str(path) in capsys.readouterr().err
     assert path.read_text() == 'a,b\n1,2\n'
 
 
-def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(TABLES, 'small', SMALL)
-    out = tmp_path / 'small.csv'
-    assert tables.main(['small', '--out', str(out), '--dry-run']) == 0
-    assert capsys.readouterr().out.count('Cell(') == 5 and not out.exists()
+def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
+    out = tmp_path / 'results'
+    assert tables.main(['small', *FOG, '--out', str(out), '--dry-run', '--seeds', '0', '4']) == 0
+    shown = capsys.readouterr().out
+    assert shown.count('missing ') == 3 and 'seed 4' in shown and not out.exists()
+    assert shown.splitlines()[-1] == '3 cells, 3 to run: time not yet known'
