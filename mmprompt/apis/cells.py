@@ -21,7 +21,11 @@ TASKS = (SEMANTIC, INSTANCE, PANOPTIC)
 UNTRAINED = ('zero-shot', 'zero-shot-bare', 'zero-shot-grid')
 #: Learning rates of the 200 steps of AdamW where they are not the config's; docs/results.md says
 #: how they were chosen.
-LEARNING_RATES = {'head': 1e-3, 'full': 1e-4}
+LEARNING_RATES = {
+    **dict.fromkeys(('coop', 'coop-m4', 'coop-csc', 'locn'), 3e-3),
+    'head': 1e-3,
+    'full': 1e-4,
+}
 
 
 @dataclass(frozen=True)
