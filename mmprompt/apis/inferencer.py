@@ -23,6 +23,8 @@ from mmprompt.common.text_bank import Names
 from mmprompt.methods.ssprompt.many import ManyPrompts
 from mmprompt.registry import MODELS
 
+#: In the names of transforms that load the truth, which an image to predict does not have.
+TRUTH = ('Annotations', 'CityscapesPanoptic', 'PanopticFromLabels')
 Image = str | Path | np.ndarray
 Predictions = dict[str, Prediction]
 BASES = ('.safetensors', '.pt', '.pth')
@@ -189,7 +191,8 @@ class Inferencer:
         if prompt is not None:
             self.model.load_prompt(PromptFile.load(prompt))
         steps = self.config.test_dataloader.dataset.pipeline
-        self._pipeline = Compose([step for step in steps if 'Annotations' not in step['type']])
+        asks = [any(word in step['type'] for word in TRUTH) for step in steps]
+        self._pipeline = Compose([step for step, truth in zip(steps, asks) if not truth])
 
     @torch.no_grad()
     def __call__(

@@ -52,6 +52,18 @@ def test_a_path_an_array_and_a_list_give_the_model_s_own_answer(config, image):
     assert len(both) == 2 and torch.equal(both[1].pred_sem_seg.data, from_path)
 
 
+def test_a_panoptic_config_needs_no_truth(config, image):
+    config.model.decode_head.update(task='panoptic', thing_classes=(11, 13))
+    config.model.test_cfg = dict(mode='whole', instances=True)
+    pipeline = config.test_dataloader.dataset.pipeline
+    pipeline.insert(2, dict(type='LoadCityscapesPanoptic'))
+    pipeline[-1] = dict(type='PackPanopticInputs')
+    result = Inferencer(config)(image)
+    shape = np.array(Image.open(image)).shape[:2]
+    assert result.pred_panoptic_seg.data.shape == (1, *shape)
+    assert result.pred_instances.masks.shape[1:] == shape
+
+
 def test_a_prompt_file_changes_the_answer_as_it_does_in_the_model(config, image, tmp_path):
     model = MODELS.build(config.model)
     model.load_base()

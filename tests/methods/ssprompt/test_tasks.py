@@ -128,8 +128,8 @@ def test_losses_by_hand(base, task):
     assert set(found) == {'decode.loss_class', 'decode.loss_bce'}
     samples = model.data_preprocessor(data, False)['data_samples']
     wanted = slow_loss(outputs_of(model, data), samples, task)
-    assert float(found['decode.loss_class']) == pytest.approx(wanted[0], rel=1e-5)
-    assert float(found['decode.loss_bce']) == pytest.approx(wanted[1], rel=1e-5)
+    assert found['decode.loss_class'].item() == pytest.approx(wanted[0], rel=1e-5)
+    assert found['decode.loss_bce'].item() == pytest.approx(wanted[1], rel=1e-5)
 
 
 @pytest.mark.parametrize('task', ['instance', 'panoptic'])
