@@ -27,6 +27,8 @@ NAMES = {
     'ssprompt': 'SSPrompt',
     'ssprompt-embedding-only': 'SSPrompt, embedding only',
     'ssprompt-cache': 'SSPrompt, feature cache',
+    'coop-77': 'CoOp, texts of 77 tokens',
+    'locn-77': 'LOCN, texts of 77 tokens',
     'head': 'head tuning',
     'full': 'full tuning',
 }
@@ -135,12 +137,13 @@ def to_markdown(summary: Summary) -> str:
             format_numbers(places[method, label], expected) if places[method, label] else '-'
             for label in summary.labels
         ]
-        cells += [_paper_text(paper, method, *column) for column in paper_columns]
+        cells += [paper_text(paper, method, *column) for column in paper_columns]
         lines.append(f'| {NAMES[method]} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
-def _paper_text(paper: list[PaperFigure], method: str, column: str, metric: str) -> str:
+def paper_text(paper: list[PaperFigure], method: str, column: str, metric: str) -> str:
+    """A figure of a paper as it stands in a column of its own; empty if there is none."""
     found = [f for f in paper if (f.row, f.column, f.metric) == (method, column, metric)]
     return f'*{found[0].value:g}*' if found else ''
 

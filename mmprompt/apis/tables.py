@@ -23,6 +23,14 @@ from mmprompt.apis.cells import (
     suite_name,
 )
 from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.efficiency_table import (
+    COMMAND,
+    EFFICIENCY,
+    efficiency_caption,
+    efficiency_markdown,
+    efficiency_rows,
+    read_efficiency,
+)
 from mmprompt.apis.few_shot import training_dataset
 from mmprompt.apis.table_text import (
     SUMMARY_COLUMNS,
@@ -180,13 +188,27 @@ def write_tables(
             continue
         text = f'{caption(summary)}\n\n{to_markdown(summary)}'
         blocks[f'table {name} {base} {data}'] = text
-        stem = f'table-{name}' if name.isdecimal() else name
-        with atomic_file(folder / f'{stem}.md') as stream:
-            stream.write(f'{text}\n'.encode())
-        write_csv(folder / f'{stem}.csv', SUMMARY_COLUMNS, to_summary_rows(summary))
+        _write_table(folder, name, text, to_summary_rows(summary))
     if into is not None:
         put_into(into, blocks)
     return '\n\n'.join(blocks.values())
+
+
+def _write_table(folder: Path, name: str, text: str, rows: list[dict]) -> None:
+    stem = f'table-{name}' if name.isdecimal() else name
+    with atomic_file(folder / f'{stem}.md') as stream:
+        stream.write(f'{text}\n'.encode())
+    write_csv(folder / f'{stem}.csv', SUMMARY_COLUMNS, rows)
+
+
+def write_efficiency(name: str, measured: Path, folder: Path, into: Path | None = None) -> str:
+    """Write Table 7 or 9 from what the benchmark measured; returns the Markdown."""
+    rates = read_efficiency(measured)
+    text = f'{efficiency_caption(name)}\n\n{efficiency_markdown(name, rates)}'
+    _write_table(folder, name, text, efficiency_rows(name, rates))
+    if into is not None:
+        put_into(into, {f'table {name}': text})
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,7 +218,9 @@ def _parser() -> argparse.ArgumentParser:
         'processes may run at once: they share the cells.',
     )
     parser.add_argument(
-        'table', choices=[*TABLES, 'all'], help='number in the papers, "methods", or "all"'
+        'table',
+        choices=[*TABLES, *EFFICIENCY, 'all'],
+        help='number in the papers, "methods", or "all" (which leaves out 7 and 9)',
     )
     bases = list(dict.fromkeys(base for base, _ in SUITES))
     parser.add_argument('--base', choices=bases, default='nano', help='the frozen model')
@@ -207,6 +231,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--limit', type=int, help='most cells to run now')
     parser.add_argument('--dry-run', action='store_true', help='list the cells, run nothing')
     parser.add_argument('--out', help='folder of results (default docs/results/BASE_SUITE)')
+    parser.add_argument(
+        '--measured',
+        default='docs/results/ssprompt_efficiency.csv',
+        help='what benchmarks/ssprompt_efficiency.py wrote, of which Tables 7 and 9 are made',
+    )
     parser.add_argument('--into', help='text file whose marked blocks get the tables')
     return parser
 
@@ -214,6 +243,15 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     args = _parser().parse_args(argv)
+    into = Path(args.into) if args.into else None
+
+    def efficiency() -> None:
+        measured = Path(args.measured)
+        if args.dry_run:
+            state = 'done' if measured.is_file() else 'missing'
+            print(f'{state:<8}{COMMAND} {measured.with_suffix("")}')
+            return
+        print(write_efficiency(args.table, measured, Path(args.out or 'docs/results'), into))
 
     def body() -> None:
         suite = find_suite(args.base, args.data)
@@ -229,7 +267,6 @@ def main(argv: list[str] | None = None) -> int:
             list_cells(cells, path)
             return
         run_missing(sorted(cells, key=lambda cell: cell.seed), path, args.limit)
-        into = Path(args.into) if args.into else None
         print(write_tables(names, args.base, args.data, suite, folder, seeds, into))
 
-    return run_command_line(body)
+    return run_command_line(efficiency if args.table in EFFICIENCY else body)
