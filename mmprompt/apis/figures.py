@@ -20,9 +20,11 @@ def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nd
     Returns:
         (H, W, 3) uint8.
     """
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = np.asarray(palette, np.uint8)
-    return table[labels.astype(np.uint8)]
+    table = np.zeros((len(palette) + 1, 3), np.uint8)
+    table[:-1] = np.asarray(palette, np.uint8)
+    labels = labels.astype(np.int64)
+    inside = (labels >= 0) & (labels < len(palette))
+    return table[np.where(inside, labels, len(palette))]
 
 
 def _save(figure, path: str | Path) -> None:
@@ -55,25 +57,72 @@ def draw_scenes(scenes: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
     _save(figure, path)
 
 
-def draw_weights(classes: Sequence[str], weights: np.ndarray, path: str | Path) -> None:
+def draw_weights(
+    classes: Sequence[str],
+    weights: np.ndarray,
+    path: str | Path,
+    counts: Sequence[float] | None = None,
+) -> None:
     """The learned weight w of each class, around the 0.5 at which it started.
 
     Args:
         classes: C names.
-        weights: (C,) in [0, 1]; w multiplies the learned embedding and 1 - w the default one
-            (SSPrompt, Eq. 6).
+        weights: (C,) in [0, 1]; w multiplies the learned embedding and 1 - w the default one, that
+            of the class name (SSPrompt, Eq. 6).
         path: the PNG to write.
+        counts: (C,) how often each name is found somewhere, such as in the text that the text
+            encoder was trained on; drawn below on a logarithmic axis, classes in falling order.
     """
-    figure, axis = plt.subplots(figsize=(0.42 * len(classes) + 1.5, 3))
     place = np.arange(len(classes))
+    rows = 1 if counts is None else 2
+    size = (0.42 * len(classes) + 1.5, 3 * rows)
+    figure, axes = plt.subplots(rows, 1, figsize=size, squeeze=False, sharex=True)
+    axis = axes[0, 0]
+    if counts is not None:
+        order = np.argsort(-np.asarray(counts, float), kind='stable')
+        classes = [classes[i] for i in order]
+        weights, counts = np.asarray(weights)[order], np.asarray(counts, float)[order]
+        axes[1, 0].bar(place, counts, color='#c08552')
+        axes[1, 0].set_yscale('symlog', linthresh=1)
+        axes[1, 0].set_ylim(bottom=0)
+        axes[1, 0].set_ylabel('count of the class name')
     axis.axhline(0.5, color='#999999', linewidth=1)
     axis.vlines(place, 0.5, weights, color='#2a6f97')
     axis.plot(place, weights, 'o', color='#2a6f97')
     reach = max(0.02, 1.15 * float(np.abs(weights - 0.5).max()))
     axis.set_ylim(0.5 - reach, 0.5 + reach)
-    axis.set_xticks(place, classes, rotation=45, ha='right')
+    axes[-1, 0].set_xticks(place, classes, rotation=45, ha='right')
     axis.set_ylabel('w, share of the learned')
     other = axis.twinx()
     other.set_ylim(0.5 + reach, 0.5 - reach)
     other.set_ylabel('1 - w, of the default')
+    _save(figure, path)
+
+
+def draw_curve(
+    lines: Mapping[str, Mapping[int, Sequence[float]]], metric: str, path: str | Path
+) -> None:
+    """A metric over the number of images per class, mean and standard deviation over the runs.
+
+    Args:
+        lines: of each method the values of its runs by number of shots. One that has none but
+            shot 0, as the zero-shot model does, is a level line.
+        metric: its name, with the unit.
+        path: the PNG to write.
+    """
+    figure, axis = plt.subplots(figsize=(5.2, 3.6))
+    shots = sorted({k for values in lines.values() for k in values if k > 0})
+    for number, (name, values) in enumerate(lines.items()):
+        colour = f'C{number % 10}'
+        if set(values) == {0}:
+            axis.axhline(np.mean(values[0]), color='#666666', linestyle='--', label=name)
+            continue
+        places = sorted(k for k in values if k > 0)
+        means = [np.mean(values[k]) for k in places]
+        spread = [np.std(values[k], ddof=1) if len(values[k]) > 1 else 0.0 for k in places]
+        axis.errorbar(places, means, spread, color=colour, marker='o', capsize=3, label=name)
+    axis.set_xticks(shots, shots)
+    axis.set_xlabel('images per class')
+    axis.set_ylabel(metric)
+    axis.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     _save(figure, path)

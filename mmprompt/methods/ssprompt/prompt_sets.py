@@ -201,6 +201,23 @@ def _led_by(where: str, message: str) -> str:
     return message if message.startswith(where) else f'{where}: {message}'
 
 
+@torch.no_grad()
+def class_weights(prompt: PromptFile) -> Tensor | None:
+    """The learned weight w of each class (C,), Eq. 6; None where the file learned none.
+
+    w multiplies the learned embedding; 1 - w multiplies that of the class name.
+    """
+    key = 'semantic_prompt.weight.'
+    tensors = {k[len(key) :]: v for k, v in prompt.tensors.items() if k.startswith(key)}
+    config = prompt.recipe.get('semantic_prompt') or {}
+    if not tensors or not config:
+        return None
+    sizes = dict(num_prompts=len(prompt.classes), dim=1)
+    module = MODELS.build({**config, **sizes}).weight.eval()
+    module.load_state_dict(tensors)
+    return module()
+
+
 def read_prompts(prompts: Sequence[str | os.PathLike] | Mapping) -> dict[str, PromptFile]:
     """Prompt files by name.
 
