@@ -1,12 +1,17 @@
 """PQ against a twin with sets of pixels, on random maps and on cases worked out by hand."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
 from mmprompt.common.errors import UserError
+from mmprompt.datasets.coco_panoptic import CocoPanopticDataset
 from mmprompt.evaluation import panoptic_quality as pq
 from mmprompt.registry import METRICS
 
@@ -147,6 +152,45 @@ def test_many_classes_are_added_one_after_the_other():
     for row in counts:
         total += row.ious[0]
     assert metric.compute_metrics(counts)['PQ'] == 100 * (total / 40)
+
+
+SAMPLE = Path(os.environ.get('MMPROMPT_DATA', ''), 'coco_panoptic_sample', 'sample_data')
+
+
+@pytest.mark.skipif(
+    not (os.environ.get('MMPROMPT_DATA') and SAMPLE.is_dir()),
+    reason='MMPROMPT_DATA names no coco_panoptic_sample',
+)
+@pytest.mark.parametrize('shift', [0, 1, 3])
+def test_real_segments_against_the_slow_twin(shift):
+    """Two annotated photographs, every eighth pixel of them; the prediction is the truth, moved."""
+    init_default_scope('mmprompt')
+    dataset = CocoPanopticDataset(
+        'panoptic_examples.json',
+        dict(img_path='input_images', seg_map_path='panoptic_examples'),
+        data_root=str(SAMPLE),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotationsFromCocoPanoptic'),
+            dict(type='PackPanopticInputs'),
+        ],
+    )
+    images, metric = [], pq.PanopticQuality(classwise=False)
+    metric.dataset_meta = dataset.metainfo
+    for packed in dataset:
+        gt_map = packed['data_samples'].gt_panoptic_seg.data[0, ::8, ::8].numpy()
+        segments = packed['data_samples'].gt_segments
+        columns = (segments.ids.tolist(), segments.labels.tolist(), segments.is_crowd.tolist())
+        gt = [row for row in zip(*columns) if (gt_map == row[0]).any()]
+        pred_map = np.roll(gt_map, shift, axis=1)
+        images.append((gt_map, gt, pred_map, [row[:2] for row in gt]))
+        assert any(crowd for _, _, crowd in gt)
+        metric.process({}, [_sample(*images[-1]).to_dict()])
+    found, rows = metric.evaluate(2), _slow(images, 133)
+    for suffix, classes in (('', range(133)), ('_th', range(80)), ('_st', range(80, 133))):
+        wanted = _slow_means(rows, classes)
+        assert [found[f'{key}{suffix}'] for key in ('PQ', 'SQ', 'RQ')] == wanted
+    assert found['PQ'] == 100 if shift == 0 else 0 < found['PQ'] < 100
 
 
 def test_exactly_half_is_no_match():
