@@ -34,4 +34,8 @@ def process_lock(name: str, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield True  # closing the file gives the lock back
+        try:
+            yield True
+        finally:
+            # Closing alone would leave it to data workers, which share the open file.
+            fcntl.flock(stream, fcntl.LOCK_UN)

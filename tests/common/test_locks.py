@@ -41,3 +41,13 @@ def test_a_lock_ends_with_the_process_that_held_it():
     child.join()
     with process_lock('one') as held:  # waits, if need be
         assert held
+
+
+def test_a_worker_started_meanwhile_does_not_keep_the_lock():
+    context = multiprocessing.get_context('fork')
+    with process_lock('one'):
+        worker = context.Process(target=time.sleep, args=(60,), daemon=True)
+        worker.start()
+    assert is_free('one')
+    worker.kill()
+    worker.join()
