@@ -12,7 +12,7 @@ from toy import CLASSES, PROMPTS, stir, toy_seem, toy_segmentor
 from mmprompt.common.errors import UserError
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.foundation.seem import SEEM
-from mmprompt.foundation.seem.checkpoint import read_base, save_base
+from mmprompt.foundation.seem.checkpoint import save_base
 from mmprompt.foundation.seem.templates import BARE_TEMPLATES
 from mmprompt.methods.ssprompt.many import ManyPrompts
 from mmprompt.methods.ssprompt.prompt_sets import read_prompts
@@ -39,8 +39,9 @@ KINDS = dict(
         spatial_prompt=dict(type='DefaultPrompt', num_prompts=PROMPTS, source='grid')
     ),
     vspl=dict(spatial_prompt=dict(type='VSPL', num_prompts=PROMPTS), semantic_prompt=DEFAULT),
+    coop=dict(spatial_prompt=QUERIES, semantic_prompt=dict(type='CoOp', num_tokens=4)),
+    locn=dict(spatial_prompt=QUERIES, semantic_prompt=dict(type='LOCN', template='a {}.')),
 )
-WORDS = dict(coop=dict(type='CoOp', num_tokens=4), locn=dict(type='LOCN', template='a {}.'))
 
 
 def toy_base(path, seed=0):
@@ -58,6 +59,7 @@ def segmentor(base, kind):
     classes = [t if isinstance(t, str) else t[0] for t in ADE] if texts else list(CLASSES)
     config = toy_segmentor(base, seem, classes=classes, texts=texts, decode_head={})
     config.decode_head.decoder = seem['decoder']
+    config.decode_head.text_encoder = seem['text_encoder']
     for part, given in KINDS[kind].items():  # one by one: merging would keep arguments
         config.decode_head[part] = given
     model = MODELS.build(config).eval()
@@ -84,37 +86,12 @@ def models(base):
 
 
 @pytest.fixture(scope='module')
-def words(base):
-    """Prompts that pass through the text encoder, built by hand, their words set."""
-    tensors, metadata = read_base(base)
-    text = {k[13:]: v for k, v in tensors.items() if k.startswith('text_encoder.')}
-    found = {}
-    for kind, config in WORDS.items():
-        encoder = metadata['config']['text_encoder']
-        prompt = MODELS.build(dict(config, num_prompts=len(ADE), dim=16, text_encoder=encoder))
-        prompt.text_encoder.load_state_dict(text)
-        prompt.read(ADE)
-        with torch.no_grad():
-            prompt.words.normal_(generator=torch.Generator().manual_seed(0))
-        found[kind] = prompt.eval()
-    return found
-
-
-@pytest.fixture(scope='module')
-def files(models, words, tmp_path_factory):
+def files(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp('prompts')
-    prompts = {kind: model.export_prompt() for kind, model in models.items()}
-    for kind, module in words.items():
-        recipe = dict(
-            spatial_prompt=QUERIES,
-            semantic_prompt=WORDS[kind],
-            text=dict(texts=ADE, templates=BARE_TEMPLATES),
-        )
-        tensors = {'semantic_prompt.words': module.words}
-        names = [t if isinstance(t, str) else t[0] for t in ADE]
-        fingerprint = models['both'].base_fingerprint
-        prompts[kind] = PromptFile(tensors, kind, names, fingerprint, recipe)
-    return {kind: p.save(folder / f'{kind}.safetensors') for kind, p in prompts.items()}
+    return {
+        kind: model.export_prompt().save(folder / f'{kind}.safetensors')
+        for kind, model in models.items()
+    }
 
 
 def pictures():
@@ -141,10 +118,8 @@ def test_every_kind_of_prompt_gives_what_its_own_segmentor_gives(base, files, mo
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 64, 96, dtype=torch.float64, generator=generator)
     found = decoded(many, x)
-    assert set(found) == {*KINDS, *WORDS, 'zero-shot'}
+    assert set(found) == {*KINDS, 'zero-shot'}
     zero = found.pop('zero-shot')
-    for kind in WORDS:
-        found.pop(kind)
     for kind, (logits, masks) in found.items():
         model = models[kind].double()
         with torch.no_grad():
@@ -158,14 +133,6 @@ def test_every_kind_of_prompt_gives_what_its_own_segmentor_gives(base, files, mo
         assert changed or not torch.allclose(masks, zero[1], atol=1e-3 * scale), kind
         assert many.sets[kind].classes == models[kind].classes
         model.float()
-
-
-def test_learned_words_go_through_the_base_s_text_encoder(base, files, words):
-    many = ManyPrompts(base, {kind: files[kind] for kind in WORDS})
-    for kind, module in words.items():
-        with torch.no_grad():
-            torch.testing.assert_close(many.sets[kind].semantic[:-1], module())
-        assert not many.sets[kind].spatial
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32], ids=str)
