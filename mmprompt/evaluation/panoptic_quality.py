@@ -77,10 +77,9 @@ def count_image(
     union = pred_area[None] + gt_area[:, None] - inside - on_void[None]
     iou = inside / np.maximum(union, 1)  # without overlap the union may be 0
     same = (gt_labels[:, None] == pred_labels[None]) & ~gt_crowd[:, None]
-    gt_index, pred_index = np.nonzero(same & (iou > 0.5))
+    pairs = np.argwhere(same & (iou > 0.5))
     # Sums depend on the order in the last digit; the published one is that of the ids.
-    order = np.lexsort((pred_ids[pred_index], gt_ids[gt_index]))
-    gt_index, pred_index = gt_index[order], pred_index[order]
+    gt_index, pred_index = pairs[np.lexsort((pred_ids[pairs[:, 1]], gt_ids[pairs[:, 0]]))].T
 
     missed = ~gt_crowd
     missed[gt_index] = False
