@@ -14,7 +14,7 @@ from mmprompt.apis.encode import ALIKE, closest_pairs, shown_progress
 from mmprompt.apis.learn_config import METHODS, Recipe, base_facts, short_side_of, write_configs
 from mmprompt.apis.your_data import Data, Sources, read_data
 from mmprompt.common.errors import UserError
-from mmprompt.common.few_shot import choose, dataset_record
+from mmprompt.common.few_shot import Manifest, choose, dataset_record
 from mmprompt.common.files import write_json
 from mmprompt.datasets.folder import mask_name, shown, write_list
 from mmprompt.datasets.parts import (
@@ -105,16 +105,26 @@ def prepare(
     notes = check_words(sources, classes.texts, recipe.base)
     if force and not check:
         _clear(out)
-    data = read_data(sources, None if earlier or check else out / 'labels')
-    parts = divide(data.names, how, recipe.seed)
-    if not recipe.short_side:
-        side = short_side_of(facts, int(np.median(data.sizes.min(1))))
-        recipe = dataclasses.replace(recipe, short_side=side)
-    manifest = _manifest(sources, how, recipe, facts, data, parts, notes)
-    if earlier:
-        _compare(earlier, manifest, out)
-    elif not check:
-        _write(manifest, data, parts, how, recipe, facts, out, sources.images)
+    new = not out.exists()
+    try:
+        data = read_data(sources, None if earlier or check else out / 'labels')
+        parts = divide(data.names, how, recipe.seed)
+        if not recipe.short_side:
+            side = short_side_of(facts, int(np.median(data.sizes.min(1))))
+            recipe = dataclasses.replace(recipe, short_side=side)
+        manifest = _manifest(sources, how, recipe, facts, data, parts, notes)
+        if earlier:
+            _compare(earlier, manifest, out)
+        else:
+            few_shot = None if how.shots is None else _few_shot(data, parts['train'], how, recipe)
+            if not check:
+                _write(manifest, data, few_shot, recipe, facts, out, sources.images)
+    except BaseException:
+        if not (earlier or check):  # the next call finds what this one found
+            _clear(out)
+            if new and out.is_dir():
+                out.rmdir()
+        raise
     return manifest
 
 
@@ -205,24 +215,32 @@ def _compare(earlier: Mapping, now: Mapping, out: Path) -> None:
     )
 
 
-def _write(manifest, data: Data, parts, how, recipe, facts, out: Path, images: Path) -> None:
-    for part, names in parts.items():
-        write_list(names, out / 'splits' / f'{part}.txt')
-    if how.shots is not None:
-        _write_few_shot(data, parts['train'], how.shots, recipe.seed, out)
-    palette = [list(c) for c in data.classes.colours or _palette(len(data.classes.names))]
-    few_shot = how.shots is not None
-    write_configs(out, images, data.classes, palette, parts, recipe, facts, few_shot)
-    write_json(out / MANIFEST, manifest)  # last: it says that the rest is there
-
-
-def _write_few_shot(data: Data, names: list[str], shots: int, seed: int, out: Path) -> None:
+def _few_shot(data: Data, names: list[str], how: Division, recipe: Recipe) -> Manifest:
     place = {name: i for i, name in enumerate(data.names)}
     presence = data.presence[[place[name] for name in names]]
-    found = choose(names, presence, data.classes.names, shots, seed, allow_missing=True)
-    labels = {n: np.asarray(Image.open(out / 'labels' / mask_name(n))) for n in found.images}
-    found.dataset = dataset_record(names, labels)
-    found.save(out / 'few_shot.json')
+    classes = data.classes.names
+    return choose(names, presence, classes, how.shots, recipe.seed, allow_missing=True)
+
+
+def _write(
+    manifest: Mapping,
+    data: Data,
+    few_shot: Manifest | None,
+    recipe: Recipe,
+    facts: Mapping,
+    out: Path,
+    images: Path,
+) -> None:
+    parts = manifest['parts']
+    for part, names in parts.items():
+        write_list(names, out / 'splits' / f'{part}.txt')
+    if few_shot is not None:
+        chosen = {n: np.asarray(Image.open(out / 'labels' / mask_name(n))) for n in few_shot.images}
+        few_shot.dataset = dataset_record(parts['train'], chosen)
+        few_shot.save(out / 'few_shot.json')
+    palette = [list(c) for c in data.classes.colours or _palette(len(data.classes.names))]
+    write_configs(out, images, data.classes, palette, parts, recipe, facts, few_shot is not None)
+    write_json(out / MANIFEST, manifest)  # last: it says that the rest is there
 
 
 def _palette(number: int) -> list[tuple[int, ...]]:
