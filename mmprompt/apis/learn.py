@@ -200,6 +200,12 @@ def _check_arguments(args: argparse.Namespace) -> tuple[int, ...]:
         raise UserError(f'--lr: expected a positive number, found {args.lr}.')
     if args.masks is None and args.coco is None:
         raise UserError('--masks or --coco: expected where masks are, found neither. Give one.')
+    unused = [n for n in ('ignore', 'palette', 'mask_suffix') if args.coco and getattr(args, n)]
+    if unused:
+        raise UserError(
+            f'--coco: expected no --{unused[0].replace("_", "-")}, which is about masks, found it. '
+            f'Leave it out.'
+        )
     if args.quick and args.methods:
         raise UserError('--quick and --methods: expected one of them, found both. Leave one out.')
     return shares

@@ -104,7 +104,7 @@ def prepare(
     classes, facts = read_classes(sources.classes), base_facts(recipe.base)
     notes = check_words(sources, classes.texts, recipe.base)
     if force and not check:
-        _clear(out)
+        _start_anew(out)
     new = not out.exists()
     try:
         data = read_data(sources, None if earlier or check else out / 'labels')
@@ -139,15 +139,37 @@ def _earlier(out: Path, sources: Sources) -> dict | None:
             f'--out {out}: expected a folder outside of --images {sources.images}, found one in '
             f'it, where results would be taken for images. Give another.'
         )
-    path = out / MANIFEST
-    if path.is_file():
-        return json.loads(path.read_text(encoding='utf-8'))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    manifest = _read_manifest(out)
+    if manifest is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f'--out {out}: expected a new folder, or one of an earlier call, found other files and '
-            f'no {MANIFEST}. Give another, or --force to put results beside them.'
+            f'no {MANIFEST} of this command. Give another, or --force to put results beside them.'
         )
-    return None
+    return manifest
+
+
+def _read_manifest(out: Path) -> dict | None:
+    """The manifest of an earlier call, None if there is none or something else of that name."""
+    try:
+        content = json.loads((out / MANIFEST).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get('kind') == 'learn' else None
+
+
+def _start_anew(out: Path) -> None:
+    """Clear `out` of an earlier call; what is there of someone else is never touched.
+
+    Raises:
+        UserError: files of someone else have the names of results.
+    """
+    theirs = [name for name in (*OURS, *METHODS, MANIFEST) if (out / name).exists()]
+    if theirs and _read_manifest(out) is None:
+        raise UserError(
+            f'--out {out}: expected room for results, found {shown(theirs)}, which this command '
+            f'did not make. Give another folder.'
+        )
+    _clear(out)
 
 
 def _clear(out: Path) -> None:

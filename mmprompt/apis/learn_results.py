@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
@@ -83,6 +83,7 @@ def draw_pictures(
     chosen = [names[i] for i in places] if number else []
     folder, asked = out / 'pictures', dict(methods=shown, images=chosen)
     made = [folder / f'scenes_{i // ROWS + 1}.png' for i in range(0, len(chosen), ROWS)]
+    made += [folder / 'legend.png'] if chosen else []
     made += [folder / 'weights.png'] if 'ssprompt' in shown else []
     note = folder / 'pictures.json'
     if not made or (note.is_file() and json.loads(note.read_text()) == asked):
@@ -97,12 +98,27 @@ def draw_pictures(
     for i in range(0, len(chosen), ROWS):
         scenes = [_scene(name, out, images, models) for name in chosen[i : i + ROWS]]
         draw_scenes(scenes, folder / f'scenes_{i // ROWS + 1}.png')
+    if chosen:
+        meta = models[METHODS[shown[0]]].config.test_dataloader.dataset.metainfo
+        _draw_legend(meta.classes, meta.palette, folder / 'legend.png')
     if 'ssprompt' in shown:
         model = models[METHODS['ssprompt']].model
         weights = model.decode_head.semantic_prompt.weight().detach().numpy()
         draw_weights(model.classes, weights, folder / 'weights.png')
     write_json(note, asked)
     return made
+
+
+def _draw_legend(classes: Sequence[str], palette: Sequence, path: Path) -> None:
+    """A box in the colour of each class, and its name; black is what the truth leaves open."""
+    names = [*classes, '(ignored)']
+    image = Image.new('RGB', (40 + 8 * max(map(len, names)), 20 * len(names)), 'white')
+    pen = ImageDraw.Draw(image)
+    for i, (name, colour) in enumerate(zip(names, [*palette, (0, 0, 0)])):
+        pen.rectangle((4, 20 * i + 3, 24, 20 * i + 16), fill=tuple(colour))
+        pen.text((32, 20 * i + 4), name, fill='black')
+    with atomic_file(path) as stream:
+        image.save(stream, 'PNG')
 
 
 def _scene(name: str, out: Path, images: Path, models: Mapping) -> dict[str, np.ndarray]:

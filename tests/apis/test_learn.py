@@ -182,6 +182,11 @@ def test_words_and_folders_and_numbers(place, capsys):
     (place.out / 'notes.txt').write_text('mine')
     assert place.run() == 2
     assert 'found other files' in capsys.readouterr().err
+    (place.out / 'configs').mkdir()
+    (place.out / 'configs/mine.py').write_text('mine')
+    assert place.run('--force') == 2
+    assert 'found configs, which this command did not make' in capsys.readouterr().err
+    assert (place.out / 'configs/mine.py').read_text() == 'mine'
 
 
 def test_masks_beside_their_images(place, capsys):
@@ -335,6 +340,7 @@ def test_coco_instances_with_a_class_for_the_rest(place, capsys):
     )
     path = place.root / 'instances.json'
     path.write_text(json.dumps(content))
+    assert 'no --ignore' in refused(place, capsys, '--coco', path, '--ignore', '0', masks=False)
     assert 'pixels in no instance' in refused(place, capsys, '--coco', path, masks=False)
     arguments = ['--coco', path, '--rest', 'road', '--methods', 'zero-shot', '--pictures', 0]
     assert place.run(*arguments, masks=False) == 0
@@ -346,3 +352,30 @@ def test_coco_instances_with_a_class_for_the_rest(place, capsys):
     assert 'image street_2.png: expected 48x32 pixels' in refused(
         place, capsys, '--coco', path, '--rest', 'road', masks=False
     )
+
+
+def test_coco_panoptic_with_its_pngs(place, capsys):
+    annotations = []
+    for i in range(7):  # the eighth image is not in the JSON
+        label = place.label(i)
+        ids = np.where(label == 2, 0, label.astype(int) * 300 + 1)  # cars are void
+        rgb = np.stack([ids & 255, ids >> 8, ids * 0], -1).astype(np.uint8)
+        place.save(rgb, f'pngs/{i}.png')
+        segments = [dict(id=1, category_id=4), dict(id=301, category_id=6)]
+        annotations.append(dict(image_id=i, file_name=f'{i}.png', segments_info=segments))
+    images = [dict(id=i, file_name=f'street_{i}.png') for i in range(7)]
+    categories = [dict(id=4, name='way', isthing=0), dict(id=6, name='air', isthing=0)]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    (place.root / 'panoptic.json').write_text(json.dumps(content))
+    (place.root / 'classes.txt').write_text('4: road\n6: sky\n')
+    given = ['--coco', place.root / 'panoptic.json', '--masks', place.root / 'pngs']
+    assert 'none for 1: street_7' in refused(place, capsys, *given, masks=False)
+    sources = Sources(
+        place.root / 'photos', place.root / 'classes.txt', place.root / 'pngs', given[1],
+        skip_unlabelled=True,
+    )  # fmt: skip
+    data = read_data(sources, place.root / 'labels')
+    assert data.notes == ['1 images without a mask are left out: street_7']
+    for i in range(7):
+        label = np.asarray(Image.open(place.root / f'labels/street_{i}.png'))
+        assert (label == np.where(place.label(i) == 2, 255, place.label(i))).all()
