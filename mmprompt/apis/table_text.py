@@ -145,14 +145,17 @@ def to_markdown(summary: Summary) -> str:
 def paper_text(paper: list[PaperFigure], method: str, column: str, metric: str) -> str:
     """A figure of a paper as it stands in a column of its own; empty if there is none."""
     found = [f for f in paper if (f.row, f.column, f.metric) == (method, column, metric)]
-    return f'*{found[0].value:g}*' if found else ''
+    digits = 2 if metric == 'GB' else 1  # as printed
+    return f'*{found[0].value:.{digits}f}*' if found else ''
 
 
 def caption(summary: Summary) -> str:
     """One line above a table: what the measured and the paper's columns are."""
     seeds = len(summary.seeds)
     over = f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'one seed'
-    text = f'**Table {summary.table.name}, {summary.table.title}**, base `{summary.base}`; {over}.'
+    name, title = summary.table.name, summary.table.title
+    title = f'Table {name}, {title}' if name.isdecimal() else title.capitalize()
+    text = f'**{title}**, base `{summary.base}`; {over}.'
     if any(paper_figures(summary.table.name, paper_model(summary.base))):
         model = paper_model(summary.base)
         text += f" Columns marked *paper* are the paper's own ({model}, its data): not measured."

@@ -31,7 +31,7 @@ def test_the_whole_of_table_7(measured, tmp_path, capsys):
         '| *paper*: ADE20K, GB |',
         '|---|---|---|---|---|',
         '| CoOp, texts of 77 tokens | 2000 | 2.00 | *87.5* | *8.22* |',
-        '| SSPrompt | 1000 | 0.75 | *56* | *3.82* |',
+        '| SSPrompt | 1000 | 0.75 | *56.0* | *3.82* |',
         '| SSPrompt, feature cache | 100 | 0.45 |  |  |',
     ]
     assert (tmp_path / 'table-7.md').read_text() == shown

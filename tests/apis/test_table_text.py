@@ -53,7 +53,7 @@ def test_the_whole_of_a_small_table():
             '| *paper*: instance, AP50 | *paper*: panoptic, PQ |',
             '|---|---|---|---|---|---|---|',
             '| zero-shot (SEEM) | 33.3 | 19.1 | 20.5 | *39.2* | *32.7* | *32.4* |',
-            '| SSPrompt | 38.5 | 20.0 | 22.0 | *55.2* | *37.7* | *38* |',
+            '| SSPrompt | 38.5 | 20.0 | 22.0 | *55.2* | *37.7* | *38.0* |',
         )
     )
 
