@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
 from torch import nn
 from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_seem, toy_segmentor, write_base
+from toy_sam import toy_sam_segmentor
 
 import mmprompt  # noqa: F401
 from mmprompt.common.errors import UserError
@@ -70,6 +71,10 @@ def baseline(method: str) -> Callable[[Path], dict]:
     return lambda folder: toy_segmentor(write_base(folder / 'base.safetensors'), method=method)
 
 
+def sam(method: str) -> Callable[[Path], dict]:
+    return lambda folder: toy_sam_segmentor(folder, method=method)
+
+
 WORDS = 'decode_head.semantic_prompt.words'
 TEXT_ROOTS = (*SEEM_ROOTS, 'decode_head.semantic_prompt.text_encoder')
 DECODER = 'decode_head.decoder.'
@@ -119,6 +124,9 @@ METHODS = [
         {DECODER + name: count for name, count in HEADS.items()},
     ),
     Method('full tuning', baseline('full'), tuned(STROKES), everything_but(STROKES)),
+    Method('SSPrompt on SAM', sam('ssprompt'), SEEM_ROOTS, SPATIAL | SEMANTIC),
+    Method('CoOp on SAM', sam('coop'), TEXT_ROOTS, {WORDS: 16 * 16}),
+    Method('LOCN on SAM', sam('locn'), TEXT_ROOTS, {WORDS: len(CLASSES) * 16}),
 ]
 
 every_method = pytest.mark.parametrize('method', METHODS, ids=lambda method: method.name)

@@ -221,6 +221,16 @@ def shrink(cfg: Config, folder: Path) -> Config:
         cfg.model.backbone = seem['backbone']
         cfg.model.base = str(write_base(folder / 'base.safetensors', seem))
         cfg.model.expected_parameters = None
+    elif cfg.model.type == 'SSPromptSAM':
+        from toy_sam import toy_sam_parts, write_sam  # which builds on this file
+
+        head, parts = cfg.model.decode_head, toy_sam_parts(classes)
+        head.decoder, head.text_encoder = parts['decoder'], parts['text_encoder']
+        head.spatial_prompt.num_prompts = PROMPTS
+        cfg.model.backbone = parts['backbone']
+        cfg.model.base = str(write_sam(folder / 'sam.pt'))
+        cfg.model.text_base = str(write_base(folder / 'text.safetensors', toy_seem(classes)))
+        cfg.model.expected_parameters = None
     else:
         cfg.model.seem = toy_seem(classes)
         cfg.model.base = None

@@ -1,5 +1,5 @@
 """Models that the methods freeze."""
 
-from mmprompt.foundation import seem
+from mmprompt.foundation import sam, seem
 
-__all__ = ['seem']
+__all__ = ['sam', 'seem']

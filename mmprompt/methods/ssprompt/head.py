@@ -23,6 +23,7 @@ from mmprompt.methods.ssprompt.scores import (
     TRAIN_RESIZES,
     scores_of_pixels,
 )
+from mmprompt.methods.ssprompt.sources import SOURCES
 from mmprompt.methods.ssprompt.tasks import (
     SEMANTIC,
     TASKS,
@@ -178,6 +179,8 @@ class SEEMPromptHead(BaseModule):
                 f'spatial_prompt.num_prompts is {spatial.num_prompts}, but decoder.num_queries is '
                 f'{self.decoder.num_queries}: at least one query stays frozen. Lower num_prompts.'
             )
+        if spatial.source is SOURCES['points']:
+            raise ValueError("spatial_prompt.source 'points' is SAM's; give SEEM another one.")
         if spatial.source.needs_object_tokens and not self.decoder.object_tokens:
             raise ValueError(
                 "spatial_prompt.source 'grid' needs the decoder in which object queries attend to "

@@ -102,7 +102,8 @@ def closed_form(method: str, head: nn.Module) -> int | None:
     tokens = getattr(semantic, 'num_tokens', 0)
     encoder = getattr(semantic, 'text_encoder', None)
     width = 0 if encoder is None else encoder.lang_proj.shape[0]
-    mask_dim = head.decoder.mask_embed[-1].out_features
+    mask_embed = getattr(head.decoder, 'mask_embed', None)  # SAM has none
+    mask_dim = mask_embed[-1].out_features if mask_embed else 0
     base = method.removesuffix('-embedding-only')
     return {
         'ssprompt': rows * (dim + own_weight) + classes * (text_dim + own_weight),

@@ -91,7 +91,30 @@ class GridSource:
         return dict(tokens=torch.stack([decoder.spatial_tokens(i, rows) for i in levels]))
 
 
-SOURCES = dict(query=QuerySource, query_pos=QueryPositionSource, both=BothSource, grid=GridSource)
+class PointSource:
+    """SAM alone: a square grid of foreground points, as SAM's own prompt encoder embeds them."""
+
+    copies = 1
+    needs_object_tokens = False
+
+    @staticmethod
+    def default(decoder: nn.Module, num_prompts: int) -> Tensor:
+        """Rows that the zero-shot model uses, (R, D)."""
+        return decoder.point_rows(num_prompts)
+
+    @staticmethod
+    def pack(rows: Tensor, decoder: nn.Module) -> dict[str, Tensor]:
+        """Blended rows (R, D) -> the tokens of the points."""
+        return dict(tokens=rows)
+
+
+SOURCES = dict(
+    query=QuerySource,
+    query_pos=QueryPositionSource,
+    both=BothSource,
+    grid=GridSource,
+    points=PointSource,
+)
 
 
 def grid_points(num_points: int) -> Tensor:
