@@ -184,6 +184,7 @@ def test_object_tokens_variant(semantic, x):
     free = model.decode(features, semantic, dict(tokens=tokens))
     assert not torch.allclose(free.pred_logits, plain.pred_logits)
     assert_equal(free, model.decode(features, semantic, dict(tokens=tokens.expand(3, -1, -1))))
+    assert_equal(free, toy().decode(features, semantic, dict(tokens=tokens)))  # tokens choose it
     with_both = model.decode(features, semantic, dict(tokens=tokens), strokes_at(8))
     assert not torch.allclose(with_both.pred_logits, free.pred_logits)
 
@@ -192,7 +193,10 @@ def test_object_tokens_variant(semantic, x):
     'spatial, named',
     [
         (dict(points=torch.zeros(1)), 'points'),
-        (dict(tokens=torch.zeros(4, 16).double()), 'object_tokens'),
+        ([torch.zeros(4, 16)], 'list'),
+        (dict(tokens=torch.zeros(2, 4, 16).double()), '3, T, 16'),
+        (torch.zeros(16).double(), r'\(16,\)'),
+        (torch.zeros(3, 4, 16).double(), 'B=2'),
         (torch.zeros(10, 15).double(), '15'),
         (torch.zeros(12, 16).double(), '12'),
     ],
@@ -200,6 +204,36 @@ def test_object_tokens_variant(semantic, x):
 def test_wrong_spatial_is_refused(model, semantic, x, spatial, named):
     with pytest.raises(ValueError, match=named):
         model.decode(model.encode_image(x), semantic, spatial)
+
+
+@pytest.mark.parametrize(
+    'strokes, named',
+    [
+        (torch.ones(2, 30, 30), '30'),
+        (torch.ones(1, 64, 96), r'\(1, 64, 96\)'),
+        ((torch.ones(2, 64, 96),), 'tuple'),
+        (dict(pos=torch.ones(2, 64, 96)), 'pos'),
+        (dict(negative=torch.ones(2, 64, 96)), 'positive'),
+        (Strokes(torch.ones(2, 64, 96), previous=torch.zeros(2, 16, 24)), 'previous'),
+    ],
+)
+def test_wrong_strokes_are_refused(model, semantic, x, strokes, named):
+    with pytest.raises(UserError, match=named):
+        model.decode(model.encode_image(x), semantic, strokes=strokes)
+
+
+def test_forms_of_strokes(model, semantic, x):
+    features, mask = model.encode_image(x), strokes_at(8)
+    expected = model.decode(features, semantic, strokes=Strokes(mask, mask.flip(2))).strokes
+    given = dict(positive=mask.numpy(), negative=mask.flip(2)[:, None])
+    found = model.decode(features, semantic, strokes=given).strokes
+    assert torch.equal(found.pred_masks, expected.pred_masks)
+
+
+def test_what_are_no_class_embeddings_is_refused(model, semantic, x):
+    for wrong in (semantic[0], semantic[None], semantic[:, :3], ['road']):
+        with pytest.raises(UserError, match='semantic'):
+            model.decode(model.encode_image(x), wrong)
 
 
 def test_padding_to_32(model, semantic):

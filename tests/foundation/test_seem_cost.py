@@ -198,13 +198,13 @@ def test_nothing_moves_and_nothing_waits(device, tokens):
 
 def test_the_recorder_would_notice(monkeypatch):
     """A tensor made on the CPU, or a value that is read, inside the decoder."""
-    check = SEEMDecoder._check_spatial
+    queries = SEEMDecoder._queries
 
-    def careless(self, spatial):
+    def careless(self, spatial, batch):
         torch.zeros(3).sum().item()
-        return check(self, spatial)
+        return queries(self, spatial, batch)
 
-    monkeypatch.setattr(SEEMDecoder, '_check_spatial', careless)
+    monkeypatch.setattr(SEEMDecoder, '_queries', careless)
     seen = decoded(nano().to('meta'), None, False, 'meta')
     assert seen.devices == {'cpu', 'meta'} and seen.names & WAITING
 

@@ -1,21 +1,30 @@
 """SEEM's decoder: object queries, masked attention, classes by similarity to text.
 
 The object queries never see strokes in the published v0: strokes make a copy of the queries, and
-only the copy attends to them. `object_tokens=True` is the variant of the public demo, in which the
-object queries themselves attend to spatial tokens.
+only the copy attends to them. `object_tokens=True`, or giving free tokens, is the variant of the
+public demo, in which the object queries themselves attend to spatial tokens.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmprompt.common.upsampling import MASK_STRIDE
 from mmprompt.foundation.seem.decoder_layer import DecoderLayer, Level, Start
 from mmprompt.foundation.seem.features import SEEMFeatures, SEEMOutput, StrokeOutput, Strokes
+from mmprompt.foundation.seem.hints import (
+    check_rows,
+    check_semantic,
+    check_tokens,
+    read_spatial,
+    read_strokes,
+)
 from mmprompt.foundation.seem.layers import sine_position
 from mmprompt.foundation.seem.strokes import (
     StrokePoints,
@@ -25,7 +34,6 @@ from mmprompt.foundation.seem.strokes import (
 )
 from mmprompt.registry import MODELS
 
-SPATIAL_KEYS = ('content', 'position', 'tokens')
 MAX_POINTS = 512
 
 
@@ -42,7 +50,8 @@ class SEEMDecoder(BaseModule):
         mask_dim: width of the mask features.
         proj_dim: width of the text embeddings.
         num_memory: memory prompts of the stroke path.
-        object_tokens: object queries attend to spatial tokens (the demo's attention).
+        object_tokens: object queries attend to the tokens of strokes (the demo's attention); to
+            free tokens, see `forward`, they always do.
         logit_scale: start of the log temperature of the class similarity; 1.0 in the reference.
         init_cfg: MMEngine initialisation config.
     """
@@ -108,13 +117,8 @@ class SEEMDecoder(BaseModule):
             rows = spatial.get(name)
             whole = default
             if rows is not None:
-                count = rows.shape[-2]
-                if rows.shape[-1] != self.dim or count > self.num_queries:
-                    raise ValueError(
-                        f'SEEMDecoder: spatial[{name!r}] has shape {tuple(rows.shape)}; expected '
-                        f'(N, {self.dim}) with N at most {self.num_queries}'
-                    )
-                rest = default[count:].expand(*rows.shape[:-2], -1, -1)
+                check_rows(name, rows, self.dim, self.num_queries, batch)
+                rest = default[rows.shape[-2] :].expand(*rows.shape[:-2], -1, -1)
                 whole = torch.cat((rows.to(default.dtype), rest), -2)
             out.append(whole.expand(batch, -1, -1))
         return out[0], out[1]
@@ -159,11 +163,14 @@ class SEEMDecoder(BaseModule):
             allowed = torch.cat((allowed, previous), 1)
         return (allowed | ~allowed.any(-1, keepdim=True))[:, None]
 
-    def _self_allowed(self, valid: Tensor, memory: bool) -> Tensor:
-        """(B, 1, L, L+T) who attends to whom, T tokens of which `valid` (B, T) exist."""
+    def _self_allowed(self, valid: Tensor, attended: bool, memory: bool) -> Tensor:
+        """(B, 1, L, L+T) who attends to whom, T tokens of which `valid` (B, T) exist.
+
+        `attended`: the object queries see the tokens; otherwise their copies do.
+        """
         batch, extra = valid.shape
         objects = self.num_queries
-        if self.object_tokens:
+        if attended:
             seen = valid.new_ones(batch, objects, objects)
             return torch.cat((seen, valid[:, None].expand(-1, objects, -1)), 2)[:, None]
         copies = 2 * objects
@@ -205,7 +212,7 @@ class SEEMDecoder(BaseModule):
         features: SEEMFeatures,
         semantic: Tensor,
         spatial: Tensor | dict | None = None,
-        strokes: Strokes | Tensor | None = None,
+        strokes: Strokes | Mapping | Tensor | None = None,
         aux: bool = False,
     ) -> SEEMOutput:
         """Decode.
@@ -215,18 +222,21 @@ class SEEMDecoder(BaseModule):
             semantic: (C+1, D_text) class embeddings, no-object row last; used unchanged.
             spatial: replacement rows for the learned queries. A tensor (N, D) is `content`; a dict
                 may hold `content` and `position` ((N, D) or (B, N, D): first N rows of
-                `query_feat`, `query_embed`) and, with `object_tokens`, `tokens` ((T, D), or
-                (3, T, D) for one set per map).
-            strokes: drawn hints; a bare (B, H, W) mask means positive ones.
+                `query_feat`, `query_embed`) and `tokens` ((T, D), or (3, T, D) for one set per
+                map), to which the object queries then attend, and to strokes too, as under
+                `object_tokens`.
+            strokes: drawn hints at the padded input size: `Strokes`, a dict with its fields, or a
+                bare mask (B, H, W) of positive ones.
             aux: also return the predictions before layer 0 and after each earlier layer.
 
         Raises:
-            ValueError: unknown keys or wrong shapes in `spatial`.
+            UserError: unknown keys or wrong shapes.
         """
-        if isinstance(strokes, Tensor):
-            strokes = Strokes(strokes)
+        check_semantic(semantic, self.class_embed.shape[1])
+        batch, _, height, width = features.mask_features.shape
+        strokes = read_strokes(strokes, batch, (MASK_STRIDE * height, MASK_STRIDE * width))
         levels = self._levels(features)
-        start = self._start(features, levels, self._check_spatial(spatial), strokes)
+        start = self._start(features, levels, read_spatial(spatial), strokes)
         query, earlier = start.query, []
         for i, layer in enumerate(self.layers):
             turn = i % self.num_levels
@@ -254,12 +264,13 @@ class SEEMDecoder(BaseModule):
     ) -> Start:
         batch = levels[0].value.shape[0]
         query, position = self._queries(spatial, batch)
+        attended = self.object_tokens or 'tokens' in spatial
         start = Start(query, position, self.num_queries)
         points = None
         if strokes is not None:
             points = stroke_points(strokes, query.dtype, MAX_POINTS, self.training)
             start.means = [mean_of_points(features.mask_features, points, s) for s in (1, -1)]
-            if not self.object_tokens:
+            if not attended:
                 parts, places = [query, query], [position, position]
                 start.heads = 2 * self.num_queries
                 if strokes.previous is not None:
@@ -269,26 +280,8 @@ class SEEMDecoder(BaseModule):
                 start.query, start.position = torch.cat(parts, 1), torch.cat(places, 1)
         if points is not None or 'tokens' in spatial:
             start.tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
-            start.self_allowed = self._self_allowed(valid, start.memory is not None)
+            start.self_allowed = self._self_allowed(valid, attended, start.memory is not None)
         return start
-
-    def _check_spatial(self, spatial: Tensor | dict | None) -> dict:
-        if spatial is None:
-            return {}
-        if isinstance(spatial, Tensor):
-            return {'content': spatial}
-        unknown = sorted(set(spatial) - set(SPATIAL_KEYS))
-        if unknown:
-            raise ValueError(
-                f'SEEMDecoder: unknown keys {unknown} in spatial; expected some of {SPATIAL_KEYS}'
-            )
-        given = {key: value for key, value in spatial.items() if value is not None}
-        if 'tokens' in given and not self.object_tokens:
-            raise ValueError(
-                "SEEMDecoder: spatial['tokens'] needs object_tokens=True; in the published decoder "
-                'object queries do not attend to spatial tokens'
-            )
-        return given
 
     def _tokens(
         self, levels: list[Level], points: StrokePoints | None, free: Tensor | None
@@ -301,6 +294,7 @@ class SEEMDecoder(BaseModule):
             tokens = self._stroke_tokens(levels, points)
             valid.append(points.valid)
         if free is not None:
+            check_tokens(free, self.dim, self.num_levels)
             per_level = free if free.dim() == 3 else free.expand(self.num_levels, -1, -1)
             per_level = per_level[:, None].expand(-1, batch, -1, -1)  # (3, B, T, D)
             free_valid = torch.ones(per_level.shape[1:3], dtype=torch.bool, device=free.device)

@@ -14,6 +14,7 @@ from mmprompt.common import mask_merge
 from mmprompt.common.errors import UserError
 from mmprompt.common.image_groups import STRIDE
 from mmprompt.foundation.seem.features import Strokes
+from mmprompt.foundation.seem.hints import as_strokes
 
 Size = tuple[int, int]
 Picture = Tensor | np.ndarray | Image.Image
@@ -140,8 +141,7 @@ def place_strokes(strokes: Strokes | Tensor | None, image: Tensor, resized: Size
     """
     if strokes is None:
         return None
-    if isinstance(strokes, Tensor):
-        strokes = Strokes(strokes)
+    strokes = as_strokes(strokes)
     placed = {
         name: _place(getattr(strokes, name), name, tuple(image.shape[1:]), tuple(resized))
         for name in ('positive', 'negative')
