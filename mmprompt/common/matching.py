@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmprompt.common.processes import mean_count
+
 
 @dataclass
 class MaskTargets:
@@ -306,6 +308,8 @@ def mask_losses(
 def classification_loss(logits: Tensor, labels: Tensor, no_object_weight: float = 0.1) -> Tensor:
     """Cross-entropy averaged with weight `no_object_weight` on rows of the last class.
 
+    The mean is over the rows of all processes; see `mean_count`.
+
     Args:
         logits: (..., C+1).
         labels: (...,) in 0..C; C is "no object".
@@ -313,4 +317,6 @@ def classification_loss(logits: Tensor, labels: Tensor, no_object_weight: float 
     logits = at_least_float(logits)
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = no_object_weight
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight)
+    labels = labels.flatten()
+    total = F.cross_entropy(logits.flatten(0, -2), labels, weight, reduction='sum')
+    return total / mean_count(weight[labels].sum())
