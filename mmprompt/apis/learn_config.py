@@ -107,9 +107,9 @@ def _leaf(out: Path, method: str) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _base(out, images, classes, palette, parts, recipe, facts, few_shot) -> str:
+def _model(classes: Classes, recipe: Recipe, facts: Mapping) -> dict:
     config = facts['config']
-    model = dict(
+    return dict(
         type='SSPromptSegmentor',
         base=recipe.base,
         classes=classes.names,
@@ -139,8 +139,22 @@ def _base(out, images, classes, palette, parts, recipe, facts, few_shot) -> str:
         train_cfg=dict(),
         test_cfg=dict(mode='whole'),
     )
-    names = ('train', 'val', 'test')
-    loaders = {part: _loader(part, recipe, len(parts[part]), few_shot) for part in names}
+
+
+def _base(out, images, classes, palette, parts, recipe, facts, few_shot) -> str:
+    """The text of ``base.py``; for the arguments see `write_configs`."""
+    model = pformat(_model(classes, recipe, facts), width=96, sort_dicts=False)
+    texts = (
+        _data(out, images, classes, palette, parts, recipe, few_shot),
+        f'model = {model}\n',
+        _schedule(recipe, bool(parts['val'])),
+        _runtime(recipe),
+    )
+    return '\n'.join(texts)
+
+
+def _data(out, images, classes, palette, parts, recipe, few_shot) -> str:
+    loaders = {part: _loader(part, recipe, len(names), few_shot) for part, names in parts.items()}
     val = bool(parts['val'])
     return f"""\
 # Written by tools/learn.py: the model, the data and the recipe that all methods share.
@@ -170,9 +184,11 @@ test_pipeline = [
 {loaders['test']}
 {"val_evaluator = dict(type='ClassIoU')" if val else 'val_evaluator = None'}
 test_evaluator = dict(type='ClassIoU')
+"""
 
-model = {pformat(model, width=96, sort_dicts=False)}
 
+def _schedule(recipe: Recipe, val: bool) -> str:
+    return f"""\
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr={recipe.lr!r}, weight_decay=1e-4)
 )
@@ -184,7 +200,11 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters={recipe.steps}\
 {"val_cfg = dict(type='ValLoop')" if val else 'val_cfg = None'}
 test_cfg = dict(type='TestLoop')
 randomness = dict(seed={recipe.seed})
+"""
 
+
+def _runtime(recipe: Recipe) -> str:
+    return f"""\
 default_scope = 'mmprompt'
 custom_imports = dict(imports=['mmprompt'], allow_failed_imports=False)
 env_cfg = dict(
