@@ -82,7 +82,7 @@ DATASETS = ROOT / 'configs' / '_base_' / 'datasets'
 #: Argument -> part of the names of leaves whose very subject it is -> its value in those.
 SUBJECTS = dict(
     weight={'embedding-only': 'fixed'},
-    source={'grid': 'grid'},
+    source={'grid': 'grid', 'mobile-sam': 'points'},
     num_tokens={'coop-m4': 4},
     init={'coop-m4': 'a photo of a'},
     class_specific={'coop-csc': True},
@@ -111,6 +111,9 @@ PLAIN = dict(
         *('base_address', 'method', 'feature_cache', 'expected_parameters'),
         *('data_preprocessor', 'train_cfg', 'test_cfg', 'init_cfg'),
     },
+    SAMPointDecoder={'area', 'chunk', 'init_cfg'},
+    SAMPromptHead={'pixel_decoder'},
+    SSPromptSAM={'method'},
     FewShotDataset={'manifest', 'k'},
 )
 
