@@ -76,6 +76,12 @@ def test_a_part_is_missing(part):
         SEEM.from_checkpoint(on_meta(public))
 
 
+@pytest.mark.parametrize('source', [None, 3, ['weights.pt']])
+def test_what_is_neither_path_nor_dict_is_refused(source):
+    with pytest.raises(UserError, match=type(source).__name__):
+        SEEM.from_checkpoint(source)
+
+
 def test_a_number_of_another_kind_is_refused():
     public = on_meta(shapes_of('focalt'))
     public[HEAD + 'class_embed'] = public[HEAD + 'class_embed'].to(torch.int8)

@@ -244,6 +244,11 @@ def read_model(
             )
         tensors, config = from_reference(source, name)
         metadata = dict(config=config, record={})
+    elif not isinstance(source, (str, os.PathLike)):
+        raise UserError(
+            f'SEEM.from_checkpoint: expected the path of a checkpoint or a flat state dict, found '
+            f'{type(source).__name__}.'
+        )
     else:
         name = str(source)
         tensors, metadata = _read_file(source)
