@@ -105,7 +105,9 @@ class SEEMDecoder(BaseModule):
             ]
         for i, source in enumerate(features.multi_scale):
             height, width = source.shape[2:]
-            value = source.flatten(2).transpose(1, 2) + self.level_embed[i]  # (B, H*W, D)
+            # Contiguous for the products to come, whose bits then depend on no map's layout.
+            value = source.flatten(2).transpose(1, 2).contiguous()  # (B, H*W, D)
+            value = value + self.level_embed[i]
             key = value + sine_position(height, width, self.dim, value)
             levels.append(Level(key, value, (height, width), pooled[i].flatten(2)))
         return levels
