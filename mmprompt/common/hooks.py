@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_reduce, broadcast, get_world_size
 from mmengine.hooks import Hook
 
 from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
+from mmprompt.common.feature_cache import views_of
 from mmprompt.common.freeze import frozen_roots, under_roots
 from mmprompt.registry import HOOKS
 
@@ -25,8 +27,10 @@ class FrozenBaseHook(Hook):
 
     ``before_run`` calls ``model.load_base()`` if the model has one: `Runner.test` never initialises
     weights, and building a model reads no file. ``model.check_dataset(metainfo)``, if there is one,
-    is called before training, validation and testing. On loading a checkpoint the frozen keys that
-    `PromptCheckpointHook` left out are filled in from the model, so that none is reported missing.
+    is called before training, validation and testing; ``model.expect_views(count)`` before training
+    with the number of different inputs that will come, see `views_of`. On loading a checkpoint the
+    frozen keys that `PromptCheckpointHook` left out are filled in from the model, so that none is
+    reported missing.
 
     Raises:
         UserError: when a checkpoint was trained on another base, or whatever the model raises.
@@ -39,9 +43,15 @@ class FrozenBaseHook(Hook):
         model = bare_model(runner)
         if hasattr(model, 'load_base'):
             model.load_base()
+            for parameter in model.parameters():
+                if parameter.requires_grad:  # what a process may have drawn
+                    broadcast(parameter.data)
 
     def before_train(self, runner: Any) -> None:
         self._check_dataset(runner, runner.train_dataloader)
+        model = bare_model(runner)
+        if hasattr(model, 'expect_views'):
+            model.expect_views(views_of(runner.train_dataloader.dataset))
 
     def before_val(self, runner: Any) -> None:
         self._check_dataset(runner, runner.val_dataloader)
@@ -91,11 +101,14 @@ class StepSeedHook(Hook):
 class NonFiniteLossHook(Hook):
     """Stop at the first loss that is NaN or infinite, before anything is saved.
 
+    Of several processes each looks at its own losses; what the log then shows are their means.
+
     Raises:
         UserError: naming iteration, loss and images.
     """
 
-    priority = 'VERY_HIGH'
+    # Before RuntimeInfoHook, which notes the losses for the log.
+    priority = 'HIGHEST'
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -103,6 +116,10 @@ class NonFiniteLossHook(Hook):
         values = {k: float(torch.as_tensor(v).detach()) for k, v in (outputs or {}).items()}
         bad = {k: v for k, v in values.items() if not math.isfinite(v)}
         if not bad:
+            if get_world_size() > 1:
+                means = torch.tensor(list(values.values()), dtype=torch.float64)
+                all_reduce(means, 'mean')
+                outputs.update(zip(values, means))
             return
         shown = ', '.join(f'{k} = {v}' for k, v in bad.items())
         images = ', '.join(_image_names(data_batch)) or 'unknown'
@@ -147,7 +164,7 @@ def recipe_of(runner: Any) -> dict:
     recipe = {
         'config': Path(cfg.filename).stem if cfg.filename else None,
         'iterations': runner.iter,
-        'batch_size': loader.get('batch_size'),
+        'batch_size': _whole_batch(loader.get('batch_size')),
         'optimizer': _plain(optim.get('optimizer')),
         'schedule': _plain(cfg.get('param_scheduler')),
         'seed': runner.seed,
@@ -174,6 +191,11 @@ def _manifest_of(runner: Any) -> Any:
     while dataset is not None and getattr(dataset, 'manifest', None) is None:
         dataset = getattr(dataset, 'dataset', None)
     return getattr(dataset, 'manifest', None)
+
+
+def _whole_batch(size: int | None) -> int | None:
+    """Images of one step; the loader of each process has its share."""
+    return None if size is None else size * get_world_size()
 
 
 def _plain(value: Any) -> Any:

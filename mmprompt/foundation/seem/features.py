@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,6 +41,17 @@ class SEEMFeatures:
         """Inverse of `as_dict`."""
         count = sum(key.startswith('ms') for key in tensors)
         return cls([tensors[f'ms{i}'] for i in range(count)], tensors['mask_features'])
+
+    @classmethod
+    def joined(cls, parts: Sequence[SEEMFeatures]) -> SEEMFeatures:
+        """Batches of one size as one batch, whose channels lie last in memory."""
+        maps = [_joined(levels) for levels in zip(*(part.multi_scale for part in parts))]
+        return cls(maps, _joined([part.mask_features for part in parts]))
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    # As the decoder reads them, and as convolutions on a CPU write them, but for the smallest ones.
+    return torch.cat([m.permute(0, 2, 3, 1) for m in maps]).permute(0, 3, 1, 2)
 
 
 @dataclass

@@ -118,6 +118,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         self.base_fingerprint: str | None = None
         self._cache_config = feature_cache
         self._cache: FeatureCache | None = None
+        self._expected_views: int | None = None
         # Tuned tensors that a state dict gave before the base was read, which then leaves them.
         self._restored: set[str] = set()
         if feature_cache is not None and self.decode_head.tune == 'full':
@@ -273,14 +274,25 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         if self._cache is None:
             fingerprint = self._feature_fingerprint()
             self._cache = FeatureCache(fingerprint=fingerprint, **self._cache_config)
+            self._cache.expected_views = self._expected_views
         maps = self._cache.fetch(inputs, lambda images: self._encode(images).as_dict())
         return SEEMFeatures.from_dict(maps)
 
+    def expect_views(self, count: int | None) -> None:
+        """Say how many different inputs will come, for the estimate of the cache."""
+        self._expected_views = count
+
     def _encode(self, inputs: Tensor) -> SEEMFeatures:
         graph = torch.is_grad_enabled() and is_trained(self.backbone)
-        with torch.set_grad_enabled(graph):
-            maps = self.backbone(inputs)
-        return self.decode_head.encode(maps)
+        # One by one a CPU is as fast and needs less memory, and no bit of a feature depends on the
+        # batch: so losses are the same with the cache, which encodes image by image.
+        alone = not graph and inputs.device.type == 'cpu'
+        parts = []
+        for images in inputs.split(1) if alone else [inputs]:
+            with torch.set_grad_enabled(graph):
+                maps = self.backbone(images)
+            parts.append(self.decode_head.encode(maps))
+        return SEEMFeatures.joined(parts) if alone else parts[0]
 
     # ------------------------------------------------------------ prompt file
     @property

@@ -64,10 +64,13 @@ def test_base_is_copied_whole_and_in_place(base):
 
 
 def test_step_zero_is_seem_itself(base):
-    """Through the segmentor: the whole SEEM with the names' embeddings, bit for bit."""
+    """Through the segmentor: the whole SEEM with the names' embeddings, bit for bit.
+
+    With one image, since the segmentor encodes each image of a batch on its own.
+    """
     model = build(base)
     seem = SEEM.from_checkpoint(base)
-    data = model.data_preprocessor(toy_batch())
+    data = model.data_preprocessor(toy_batch(1))
     with torch.no_grad():
         plain = seem(data['inputs'], seem.text_encoder.class_embeddings(CLASSES, ('{}',)))
         prompted = model.decode_head.decode(model.extract_feat(data['inputs']))
