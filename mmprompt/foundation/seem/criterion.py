@@ -8,18 +8,18 @@ for strokes.
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmprompt.common import matching
 from mmprompt.common.mask_merge import semantic_scores
 from mmprompt.common.matching import HungarianMatcher, MaskTargets, Matches, at_least_float
+from mmprompt.common.processes import mean_count
 from mmprompt.foundation.seem.features import SEEMOutput, StrokeOutput
 
 
 def dense_nll(scores: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
-    """Mean of -log(S_y / sum_c S_c).
+    """Mean of -log(S_y / sum_c S_c) over the labelled pixels, of all processes together.
 
     Args:
         scores: (B, C, h, w), non-negative (`semantic_scores`).
@@ -27,16 +27,27 @@ def dense_nll(scores: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor
     """
     # Only two logarithms per pixel: the class is picked first. 4 times as fast as all C of them.
     valid = labels != ignore_index
-    chosen = scores.gather(1, labels.masked_fill(~valid, 0)[:, None])[:, 0] + 1e-6  # (B, h, w)
-    total = scores.sum(dim=1) + 1e-6 * scores.shape[1]
-    loss = (total.log() - chosen.log()) * valid
-    return loss.sum() / valid.sum().clamp(min=1)
+    chosen = scores.gather(1, labels.masked_fill(~valid, 0)[:, None])[:, 0]  # (B, h, w)
+    return picked_nll(chosen, scores.sum(dim=1), valid, scores.shape[1])
+
+
+def picked_nll(chosen: Tensor, total: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """`dense_nll` of what it needs to know.
+
+    Args:
+        chosen: (...) S of the labelled class.
+        total: (...) sum of S over the classes.
+        valid: (...) bool, which pixels count.
+        num_classes: C.
+    """
+    loss = ((total + 1e-6 * num_classes).log() - (chosen + 1e-6).log()) * valid
+    return loss.sum() / mean_count(valid.sum())
 
 
 def dense_cross_entropy(scores: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
     """Mean cross-entropy with S itself as the logits; arguments as of `dense_nll`."""
     total = F.cross_entropy(scores, labels, ignore_index=ignore_index, reduction='sum')
-    return total / (labels != ignore_index).sum().clamp(min=1)
+    return total / mean_count((labels != ignore_index).sum())
 
 
 DENSE_LOSSES = {'nll': dense_nll, 'ce': dense_cross_entropy}
@@ -269,7 +280,5 @@ class SetCriterion(nn.Module):
 
     @staticmethod
     def _mean_count(targets: MaskTargets) -> Tensor:
-        """Masks per process, averaged over processes, at least one."""
-        count = torch.tensor(float(len(targets.labels)), device=targets.labels.device)
-        all_reduce(count)
-        return (count / get_world_size()).clamp(min=1)
+        """Masks per process, averaged over processes."""
+        return mean_count(torch.tensor(len(targets.labels), device=targets.labels.device))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mmprompt.common.matching import MaskTargets
 from mmprompt.foundation.seem import SEEMOutput
-from mmprompt.foundation.seem.criterion import DENSE_LOSSES, SetCriterion
+from mmprompt.foundation.seem.criterion import DENSE_LOSSES, SetCriterion, picked_nll
 from mmprompt.registry import MODELS
 
 
@@ -50,6 +50,18 @@ class SSPromptSemanticLoss(nn.Module):
         scores = scores.float() if scores.element_size() < 4 else scores
         loss = DENSE_LOSSES[self.mode](scores, label, self.ignore_index)
         return self.loss_weight * loss
+
+    def of_picked(self, chosen: Tensor, total: Tensor, label: Tensor, num_classes: int) -> Tensor:
+        """The loss in mode 'nll', of scores that were picked before.
+
+        Args:
+            chosen: (...) score of the label; anything where that is `ignore_index`.
+            total: (...) sum of the scores of all classes.
+            label: (...).
+            num_classes: C.
+        """
+        valid = label != self.ignore_index
+        return self.loss_weight * picked_nll(chosen, total, valid, num_classes)
 
 
 @MODELS.register_module()

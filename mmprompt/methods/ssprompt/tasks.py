@@ -17,14 +17,20 @@ from torch import Tensor
 from mmprompt.common import mask_merge
 from mmprompt.common.errors import UserError
 from mmprompt.common.matching import MaskTargets
+from mmprompt.common.processes import mean_count
 from mmprompt.common.results import add_instances, add_panoptic
 from mmprompt.common.upsampling import MASK_STRIDE, Maps
 from mmprompt.foundation.seem import SEEMFeatures, SEEMOutput
 from mmprompt.methods.ssprompt.losses import SSPromptMaskLoss, SSPromptSemanticLoss
-from mmprompt.methods.ssprompt.scores import scores_of_pixels
+from mmprompt.methods.ssprompt.scores import (
+    scores_of_labels,
+    scores_of_pixels,
+    scores_then_size,
+)
 
 SEMANTIC, INSTANCE, PANOPTIC = TASKS = ('semantic', 'instance', 'panoptic')
 
+ROUNDING = 1e-6
 Size = tuple[int, int]
 #: Features of images of one padded size, and the (h, w) of each image before padding.
 Group = tuple[SEEMFeatures | Sequence[Tensor], Sequence[Size]]
@@ -65,6 +71,9 @@ class SemanticTask:
             samples: in the order of the groups, labels in the upper left corner.
         """
         label = self._labels(samples)
+        picks = isinstance(self.loss, SSPromptSemanticLoss) and self.loss.mode == 'nll'
+        if picks and self.resize is scores_then_size:
+            return self._picked(decode, groups, label)
         sizes = {size for _, found in groups for size in found}
         if len(sizes) == 1 and len(groups) == 1:
             (height, width), (features, _) = sizes.pop(), groups[0]
@@ -79,6 +88,30 @@ class SemanticTask:
         # (1, C, 1, N) and (1, 1, N)
         return self._values(torch.cat(scores, dim=1)[None, :, None], torch.cat(labels)[None, None])
 
+    def _picked(self, decode: Decode, groups: Sequence[Group], label: Tensor) -> dict[str, Tensor]:
+        """`losses` from the scores of the labels alone."""
+        parts, start = [], 0
+        for features, sizes in groups:
+            canvas = tuple(map(max, zip(*sizes)))
+            part = label.new_full((len(sizes), *canvas), self.loss.ignore_index)
+            for row, whole, (height, width) in zip(part, label[start:], sizes):
+                row[:height, :width] = whole[:height, :width]
+            start += len(sizes)
+            output = decode(features)
+            known = part.masked_fill(part == self.loss.ignore_index, 0)
+            found = scores_of_labels(
+                output.pred_logits, output.pred_masks, known, self.align_corners
+            )
+            parts.append([values.flatten() for values in (*found, part)])
+        chosen, total, best, label = map(torch.cat, zip(*parts))
+        labelled = label != self.loss.ignore_index
+        # Two ways of adding up the same four cells: equal but for rounding.
+        right = (chosen.detach() >= best * (1 - ROUNDING)) & labelled
+        return {
+            self.loss.loss_name: self.loss.of_picked(chosen, total, label, self.num_classes),
+            'acc_seg': 100.0 * right.sum() / mean_count(labelled.sum()),
+        }
+
     def _scores(self, output: SEEMOutput, size: Size) -> Tensor:
         logits, masks = output.pred_logits, output.pred_masks
         return scores_of_pixels(logits, masks, size, self.resize, self.align_corners)
@@ -88,12 +121,15 @@ class SemanticTask:
         return {self.loss.loss_name: self.loss(scores, label), 'acc_seg': accuracy}
 
     def _accuracy(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Per cent of the labelled pixels whose class has the highest score."""
+        """Per cent of the labelled pixels whose class has the highest score.
+
+        Its mean over processes is that of all their pixels.
+        """
         labelled = label != self.loss.ignore_index
         chosen = scores.gather(1, label.masked_fill(~labelled, 0)[:, None])[:, 0]
         # Comparing with the maximum is 30 times as fast on a CPU as looking for its place.
         right = (chosen == scores.amax(dim=1)) & labelled
-        return 100.0 * right.sum() / labelled.sum().clamp(min=1)
+        return 100.0 * right.sum() / mean_count(labelled.sum())
 
     def _labels(self, samples: Sequence[SegDataSample]) -> Tensor:
         """Labels (B, H, W), checked against the classes."""
