@@ -1,12 +1,14 @@
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from torch import nn
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.feature_cache import FeatureCache
+from mmprompt.common.feature_cache import FeatureCache, views_of
 
 
 class Encoder:
@@ -95,6 +97,95 @@ def test_limits(tmp_path, images):
     assert equal(memory.fetch(images, encode), want) and not encode.calls
 
 
+@pytest.mark.parametrize('root', [None, 'files'])
+def test_layout_and_precision_come_back_as_encoded(tmp_path, images, root):
+    """Values alone would do, were it not for kernels that add up in another order by layout."""
+
+    def encode(images):
+        maps = Encoder()(images)['deep'].to(memory_format=torch.channels_last)
+        low = maps.bfloat16()
+        return dict(deep=maps, low=low, plain=maps.contiguous(), double=maps.double())
+
+    root = root and tmp_path
+    with torch.no_grad():
+        wanted = [encode(image[None]) for image in images]
+    wanted = {k: torch.cat([one[k] for one in wanted]) for k in wanted[0]}
+    cache = FeatureCache(root, 'f')
+    for found in (cache.fetch(images, encode), cache.fetch(images, None)):
+        for name, tensor in wanted.items():
+            kept = tensor.float().to(tensor.dtype)
+            assert torch.equal(found[name], kept) and found[name].dtype == tensor.dtype
+            assert found[name].stride() == tensor.stride()
+
+
+def test_half_precision_is_another_entry(images):
+    """Under autocast other values are computed; they must not stand in for those of float32."""
+    cache, net = FeatureCache(None, 'f'), nn.Conv2d(3, 8, 3)
+    encode = lambda x: dict(maps=net(x))  # noqa: E731
+    whole = cache.fetch(images[:1], encode)['maps']
+    with torch.autocast('cpu', torch.bfloat16):
+        half = cache.fetch(images[:1], encode)['maps']
+    assert (whole.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(cache.fetch(images[:1], None)['maps'], whole)
+
+
+def test_files_are_mapped_not_read(tmp_path):
+    """The memory that a process owns does not grow with what it has fetched."""
+    status = Path('/proc/self/status')
+    if not status.exists():
+        pytest.skip('needs /proc')
+
+    def owned():
+        line = next(x for x in status.read_text().splitlines() if x.startswith('RssAnon'))
+        return int(line.split()[1]) / 1024  # MiB
+
+    images = torch.randn(6, 3, 4, 4)
+    large = lambda x: dict(maps=x.mean().expand(1, 1 << 22).contiguous())  # noqa: E731, 16 MiB
+    FeatureCache(tmp_path, 'f').fetch(images[:1], large)
+    for image in images:
+        FeatureCache(tmp_path, 'f').fetch(image[None], large)
+    cache, before = FeatureCache(tmp_path, 'f'), owned()
+    for image in images:
+        assert (cache.fetch(image[None], None)['maps'] == image.mean()).all()
+    assert len(cache) == 0 and owned() - before < 3 * 16, 'six entries of 16 MiB'
+
+
+BOTH = ['horizontal', 'vertical']
+
+
+class Data(list):
+    """Six images and a pipeline."""
+
+    def __init__(self, *steps):
+        super().__init__(range(6))
+        self.pipeline = Compose(steps)
+
+
+@pytest.mark.parametrize(
+    'steps, views',
+    [
+        ([], 6),
+        ([dict(type='mmseg.Resize', scale=(64, 32))], 6),
+        ([dict(type='mmseg.RandomFlip', prob=0.5)], 12),
+        ([dict(type='mmseg.RandomFlip', prob=1.0)], 6),
+        ([dict(type='mmseg.RandomFlip', prob=0.0)], 6),
+        ([dict(type='mmseg.RandomFlip', prob=0.5, direction=BOTH)], 18),
+        (
+            [dict(type='mmseg.RandomFlip', prob=[0.5, 0.5], direction=['horizontal', 'vertical'])],
+            12,
+        ),
+        ([dict(type='mmseg.RandomCrop', crop_size=(8, 8))], None),
+        ([dict(type='mmseg.PhotoMetricDistortion')], None),
+    ],
+)
+def test_views_of_a_dataset(steps, views):
+    assert views_of(Data(*steps)) == views
+
+
+def test_views_of_what_has_no_pipeline():
+    assert views_of(list(range(6))) is None
+
+
 def test_the_estimate_is_printed_once(tmp_path, images):
     logger = MMLogger.get_instance('feature-cache-test')
     lines = []
@@ -105,3 +196,9 @@ def test_the_estimate_is_printed_once(tmp_path, images):
     cache.expected_views = 1000
     cache.fetch(images, Encoder())
     assert len(lines) == 1 and '0.02 MiB per image view' in lines[0] and '1000 views' in lines[0]
+    assert 'no place' not in lines[0]
+    entry = (32 * 10 * 14 + 32) * 4
+    small = FeatureCache(None, 'f', memory_gb=2.5 * entry / 1024**3)
+    small.expected_views = 5
+    small.fetch(images, Encoder())
+    assert 'memory takes 2 views' in lines[1] and 'Up to 3 views find no place' in lines[1]
