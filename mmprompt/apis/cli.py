@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.processes import by_torchrun, first_to_fail, is_first, leave, meet
 from mmprompt.registry import CHILDREN
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -207,19 +208,26 @@ def run_command_line(body: Callable[[], int | None]) -> int:
     """Run a command line; return its exit status.
 
     A `UserError`, or what `translate` makes one of, is printed as ``error: …`` with status 2. Any
-    other exception is a bug and keeps its traceback, with status 1.
+    other exception is a bug and keeps its traceback, with status 1. Of several processes only the
+    first that fails speaks.
     """
     try:
-        return body() or 0
+        meet()
+        status = body() or 0
+        leave()
+        return status
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        if is_first():
+            print('interrupted', file=sys.stderr)
         return 130
     except Exception as error:
-        known = translate(error)
+        known, speaks = translate(error), first_to_fail()
         if known is None:
-            traceback.print_exc()
+            if speaks:
+                traceback.print_exc()
             return 1
-        print(f'error: {" ".join(str(known).split())}', file=sys.stderr)
+        if speaks:
+            print(f'error: {" ".join(str(known).split())}', file=sys.stderr)
         return 2
 
 
@@ -239,6 +247,11 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='folder for results (default work_dirs/CONFIG_NAME)')
     parser.add_argument('--seed', type=int, help='seed of everything random')
     parser.add_argument(
+        '--launcher',
+        choices=['pytorch'],
+        help='insist on being started by torchrun, which is otherwise noticed by itself',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=OptionsAction,
@@ -249,6 +262,11 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config of a command line with its options, work directory and seed put in."""
+    if args.launcher and not by_torchrun():
+        raise UserError(
+            '--launcher pytorch: expected processes that torchrun started, found a single one. Use '
+            'torchrun --nproc_per_node N tools/train.py CONFIG, or leave --launcher out.'
+        )
     cfg = find_config(args.config)
     apply_options(cfg, args.cfg_options)
     if args.work_dir or not cfg.get('work_dir'):

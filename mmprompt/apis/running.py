@@ -11,13 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 from mmprompt.apis.cli import translate
 from mmprompt.common.checkpoint import install_strict_loader
+from mmprompt.common.errors import UserError
+from mmprompt.common.processes import join, num_processes
 
 EVERY_RUN = ('FrozenBaseHook', 'StepSeedHook', 'NonFiniteLossHook', 'PromptFileHook')
 GUARDED = ('GuardedDataset', 'FewShotDataset')
@@ -30,9 +37,10 @@ def prepare(cfg: Config) -> Config:
 
     The four hooks of `mmprompt.common.hooks`, `PromptCheckpointHook` in place of mmengine's
     CheckpointHook, and `GuardedDataset` around each dataset. All of it works with models and
-    datasets that know nothing of mmprompt.
+    datasets that know nothing of mmprompt. Processes of `torchrun` become mmengine's launcher.
     """
     cfg = copy.deepcopy(cfg)
+    cfg.launcher = 'pytorch' if num_processes() > 1 else 'none'
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
     if checkpoint and _plain_name(checkpoint) == 'CheckpointHook':
         checkpoint.type = 'mmprompt.PromptCheckpointHook'
@@ -49,21 +57,46 @@ def prepare(cfg: Config) -> Config:
     return cfg
 
 
+def divide_batch(cfg: Config) -> Config:
+    """Give each process its share of the batch that a config trains with; returns a copy.
+
+    Raises:
+        UserError: the batch cannot be divided evenly.
+    """
+    cfg, number = copy.deepcopy(cfg), num_processes()
+    loader = cfg.get('train_dataloader') or {}
+    size = loader.get('batch_size')
+    if number == 1 or size is None:
+        return cfg
+    if size % number:
+        raise UserError(
+            f'{cfg.filename}: train_dataloader.batch_size: expected a multiple of the {number} '
+            f'processes, among which it is divided, found {size}. Start another number of '
+            f'processes, or give --cfg-options train_dataloader.batch_size={size - size % -number}.'
+        )
+    loader.batch_size = size // number
+    return cfg
+
+
 @contextmanager
 def running(cfg: Config) -> Iterator['BriefRunner']:
     """Build the Runner of a prepared config; clean up after what a user's input makes fail.
 
     If the block fails for a reason that `translate` knows and no checkpoint or prompt was written,
-    the work directory is left as it was found.
+    the work directory is left as it was found. Processes of `torchrun` meet here first.
 
     Raises:
         UserError: translated from whatever the block raised.
     """
     install_strict_loader()
     init_default_scope(cfg.get('default_scope') or 'mmprompt')
+    group = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    join(group.get('backend'), group.get('timeout'))
     traces = _Traces(Path(cfg.work_dir), cfg.filename)
+    barrier()  # none writes before all have looked
     try:
         yield BriefRunner.from_cfg(cfg)
+        barrier()  # what the first process writes is there before another reads it
     except Exception as error:
         known = translate(error, cfg)
         if known is None:
@@ -89,6 +122,28 @@ class BriefRunner(Runner):
             experiment_name = stem if number == 1 else f'{stem}-{number}'
         super().__init__(*args, experiment_name=experiment_name, **kwargs)
         self._brief.open = True
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As in mmengine, which can wrap neither without a GPU nor what learns nothing."""
+        if not self.distributed or model_wrapper_cfg is not None:
+            return super().wrap_model(model_wrapper_cfg, model)
+        if not any(p.requires_grad for p in model.parameters()):
+            return model.to(get_device())
+        wrapper = dict(
+            type='mmengine.MMDistributedDataParallel',
+            device_ids=[torch.cuda.current_device()] if torch.cuda.is_available() else None,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+        return super().wrap_model(wrapper, model)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """As in mmengine; what processes tell each other does not lie in the current folder."""
+        built = super().build_evaluator(evaluator)
+        for metric in built.metrics:
+            if metric.collect_device == 'cpu' and metric.collect_dir is None:
+                metric.collect_dir = str(Path(self.log_dir) / 'collected')
+        return built
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -127,13 +182,13 @@ class _Traces:
         for path in new:
             top = path.relative_to(self.work_dir).parts[0]
             if path == self.config or _RUN_FOLDER.fullmatch(top):
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process may be at the same
         for path, content in self.before.items():
             if content is not None:
                 path.write_bytes(content)
         for folder in sorted(self.work_dir.glob('*/'), reverse=True):
             if _RUN_FOLDER.fullmatch(folder.name) and not any(p.is_file() for p in _tree(folder)):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
         for folder in self.made:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -16,6 +16,7 @@ from mmprompt.common.checkpoint import load_strict
 from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import write_json
+from mmprompt.common.processes import is_first
 from mmprompt.common.prompt_file import PromptFile
 
 
@@ -55,7 +56,7 @@ def test(
         if prompt is not None:
             _put_on(runner, prompt)
         metrics = {k: _number(v) for k, v in runner.test().items()}
-    if out is not None:
+    if out is not None and is_first():
         record = {
             'config': cfg.filename,
             'weights': None if weights is None else str(weights),
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def body() -> None:
         metrics = test(read_config(args), args.weights, args.show_dir, args.out)
-        for name, value in metrics.items():
-            print(f'{name}: {value}')
+        if is_first():
+            for name, value in metrics.items():
+                print(f'{name}: {value}')
 
     return run_command_line(body)

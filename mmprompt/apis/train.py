@@ -9,15 +9,18 @@ from mmengine.runner import Runner
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import common_arguments, read_config, run_command_line
-from mmprompt.apis.running import prepare, running
+from mmprompt.apis.running import divide_batch, prepare, running
 from mmprompt.common.checkpoint import load_strict
 from mmprompt.common.errors import UserError
+from mmprompt.common.processes import is_first
 
 _NUMBER = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
 def train(cfg: Config, resume: str | None = None) -> Runner:
     """Train a config; results go to ``cfg.work_dir``.
+
+    Of several processes started by `torchrun` each takes its share of every batch.
 
     Args:
         cfg: the config, its ``work_dir`` set.
@@ -30,12 +33,12 @@ def train(cfg: Config, resume: str | None = None) -> Runner:
     Raises:
         UserError: if anything that the user gave cannot be used.
     """
-    cfg = prepare(cfg)
+    cfg = divide_batch(prepare(cfg))
     if resume:
         path = latest_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume)
-        if path is None:
+        if path is None and is_first():
             print(f'{cfg.work_dir}: no checkpoint to continue from; starting from the beginning')
-        else:
+        elif path is not None:
             _check_resumable(path)
             cfg.load_from, cfg.resume = str(path), True
     with running(cfg) as runner:
