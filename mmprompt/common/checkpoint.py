@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ __all__ = [
     'install_strict_loader',
     'load_strict',
     'load_tensors',
+    'map_tensors',
     'read_metadata',
     'resolve_weights',
     'save_tensors',
@@ -103,6 +105,30 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
             f'safetensors file, a state dict or a training checkpoint.'
         )
     return tensors, {}
+
+
+def map_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Map the tensors of a safetensors file into memory: nothing is read before it is used.
+
+    Writing into them changes neither the file nor what others have mapped.
+
+    Returns:
+        The tensors by name, on the CPU, and the file's metadata.
+
+    Raises:
+        UserError: if the file is missing, is no safetensors file, or is shorter than it says.
+    """
+    metadata = read_metadata(path)
+    content = np.memmap(path, np.uint8, 'c')
+    start = 8 + int.from_bytes(content[:8].tobytes(), 'little')
+    entries = json.loads(content[8:start].tobytes())
+    dtypes = {name: dtype for dtype, name in _DTYPES.items()}
+    tensors = {}
+    for name in entries.keys() - {'__metadata__'}:
+        first, last = entries[name]['data_offsets']
+        flat = torch.from_numpy(content[start + first : start + last])
+        tensors[name] = flat.view(dtypes[entries[name]['dtype']]).reshape(entries[name]['shape'])
+    return tensors, metadata
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

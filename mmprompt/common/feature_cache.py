@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmprompt.common.checkpoint import load_tensors, save_tensors, tensor_bytes
+from mmprompt.common.checkpoint import map_tensors, save_tensors, tensor_bytes
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import cache_root
 
@@ -151,10 +151,10 @@ class FeatureCache:
         if self.root is None or not self._path(key).is_file():
             return None
         try:
-            tensors, metadata = load_tensors(self._path(key))
+            tensors, metadata = map_tensors(self._path(key))
             entry = _Entry(tensors, json.loads(metadata['maps']))
             whole = metadata == self._metadata(key, entry)
-        except (UserError, OSError, KeyError, ValueError):
+        except (UserError, OSError, KeyError, ValueError, RuntimeError):
             whole = False
         if not whole:
             text = f'feature cache: {self._path(key)} is damaged or foreign; made again'

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from mmprompt.common.checkpoint import (
     fingerprint,
     load_tensors,
+    map_tensors,
     read_metadata,
     resolve_weights,
     save_tensors,
@@ -27,11 +28,20 @@ TENSORS = {
 
 def test_the_library_reads_what_we_write(tmp_path):
     path = save_tensors(tmp_path / 'deep' / 'x.safetensors', TENSORS, {'kind': 'test', 'ü': 'ß'})
-    for loaded in (load_file(str(path)), load_tensors(path)[0]):
+    for loaded in (load_file(str(path)), load_tensors(path)[0], map_tensors(path)[0]):
         assert loaded.keys() == TENSORS.keys()
         assert all(torch.equal(v, TENSORS[k]) for k, v in loaded.items())
     with safe_open(str(path), 'pt') as stream:
         assert stream.metadata() == {'kind': 'test', 'ü': 'ß'} == read_metadata(path)
+
+
+def test_mapped_tensors_are_nobody_elses(tmp_path):
+    path = save_tensors(tmp_path / 'x.safetensors', TENSORS, {'kind': 'test'})
+    (one, metadata), (two, _) = map_tensors(path), map_tensors(path)
+    one['half'].zero_()
+    assert metadata == {'kind': 'test'} and all(torch.equal(two[k], TENSORS[k]) for k in two)
+    path.unlink()
+    assert torch.equal(two['strided'], TENSORS['strided'])
 
 
 def test_equal_content_gives_equal_bytes_and_no_litter(tmp_path):
