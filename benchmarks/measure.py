@@ -26,6 +26,14 @@ def _resident(field: str) -> float:
     return int(line.split()[1]) * 1024
 
 
+def _give_back() -> None:
+    """Return to the system what earlier calls left behind."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError:
+        pass  # another libc than glibc
+
+
 def _peak_of(call: Callable[[], object], device: str) -> float:
     """MB that `call` holds at its peak beyond what was held before.
 
@@ -43,10 +51,7 @@ def _peak_of(call: Callable[[], object], device: str) -> float:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         call()
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / MB
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier calls left behind
-    except AttributeError:
-        pass  # another libc than glibc
+    _give_back()
     Path('/proc/self/clear_refs').write_text('5')  # the high-water mark starts again from here
     before = _resident('VmRSS')
     call()
@@ -63,6 +68,16 @@ def _seconds_of(call: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+def _processor_seconds_of(call: Callable[[], object], device: str) -> float:
+    """What this process computes itself, all its threads together, whatever else is running."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+MEASURES = dict(seconds=_seconds_of, processor=_processor_seconds_of, peak=_peak_of)
+
+
 def _serve(pipe, build: Callable, arguments: tuple, device: str, threads: int | None) -> None:
     """What a worker does: build, say how many parameters there are, then run what is asked for."""
     if threads:
@@ -74,8 +89,9 @@ def _serve(pipe, build: Callable, arguments: tuple, device: str, threads: int | 
             pipe.send(parameters)
             while request := pipe.recv():
                 name, what = request
-                measured = _peak_of if what == 'peak' else _seconds_of
-                pipe.send(measured(parts[name], device))
+                measured = MEASURES[what](parts[name], device)
+                _give_back()  # others are measured meanwhile
+                pipe.send(measured)
         except Exception as error:
             pipe.send(error)
             raise
@@ -119,7 +135,7 @@ class Worker:
         return answer
 
     def run(self, part: str, what: str = 'seconds') -> float:
-        """Seconds ('seconds') or MB ('peak') of one call of `part`."""
+        """One of `MEASURES` of one call of `part`: seconds, or MB at the peak."""
         self.pipe.send((part, what))
         return self._answer()
 
