@@ -129,11 +129,12 @@ class BriefRunner(Runner):
             return super().wrap_model(model_wrapper_cfg, model)
         if not any(p.requires_grad for p in model.parameters()):
             return model.to(get_device())
+        some_unused = getattr(model, 'leaves_parameters_unused', False)
         wrapper = dict(
             type='mmengine.MMDistributedDataParallel',
             device_ids=[torch.cuda.current_device()] if torch.cuda.is_available() else None,
             broadcast_buffers=False,
-            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            find_unused_parameters=self.cfg.get('find_unused_parameters', some_unused),
         )
         return super().wrap_model(wrapper, model)
 

@@ -72,6 +72,9 @@ class SEEMPretrainer(BaseModel):
         data_preprocessor: defaults to `mmseg.SegDataPreProcessor` with SEEM's mean and std.
     """
 
+    #: The inputs of strokes take no part in a step without strokes; see `BriefRunner.wrap_model`.
+    leaves_parameters_unused = True
+
     def __init__(
         self,
         seem: dict,
