@@ -4,7 +4,7 @@
 _base_ = ['./seem-nano.py', './ssprompt.py']
 model = dict(
     type='SSPromptSAM',
-    base='weights/mobile_sam.pt',
+    base='{{$MMPROMPT_WEIGHTS:weights}}/mobile_sam.pt',
     base_address='https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt',
     text_base='mmprompt://seem-nano_streets',
     backbone=dict(type='mmprompt.SAMImageEncoder'),

@@ -196,8 +196,9 @@ class SAMMaskDecoder(BaseModule):
         x = _quarters(first, cells)  # (N, L, 4, D/4)
         x = act(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
         x = act(_quarters(second, x))  # (N, L, 4, 4, D/8)
-        masks = torch.einsum('nmd,nlabd->nmlab', vectors, x)
-        masks = masks.unflatten(-1, (2, 2)).unflatten(3, (2, 2)).unflatten(2, size)
+        # No einsum: torch 2.1 gives wrong gradients for it where M is 1, on a CPU.
+        masks = torch.matmul(x.flatten(1, 3), vectors.transpose(1, 2)).transpose(1, 2)
+        masks = masks.unflatten(2, (*size, 2, 2, 2, 2))
         # (N, M, h, w, 2, 2, 2, 2): cell, quarter, quarter of the quarter; rows before columns.
         return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5, 7).flatten(2, 4)
 

@@ -139,8 +139,11 @@ class SAMPointDecoder(BaseModule):
         )
         best = answer.quality.argmax(1)
         masks = answer.logits[torch.arange(len(best), device=best.device), best]  # (n, 4h, 4w)
-        share = F.avg_pool2d(masks.sigmoid()[:, None], 4)[:, 0].flatten(1)  # (n, h * w)
-        share = share / share.sum(1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+        inside = masks.sigmoid()
+        # Half precision has no room for the share of a mask that is nowhere.
+        inside = inside.float() if inside.element_size() < 4 else inside
+        share = F.avg_pool2d(inside[:, None], 4)[:, 0].flatten(1)  # (n, h * w)
+        share = (share / (share.sum(1, keepdim=True) + 1e-6)).to(embedding)
         cells = embedding.flatten(1)  # (D, h * w)
         if self.centre == 'image':
             cells = cells - cells.mean(1, keepdim=True)
