@@ -100,19 +100,17 @@ def attention_bits(
     Yields:
         list of boolean tensors, grows while the decoder runs: its own masks, before replay.
     """
-    seen = []
+    seen, own = [], decoder._cross_allowed
 
-    def swap(module, inputs):
-        seen.append(inputs[3])
-        if replay is not None:
-            return (*inputs[:3], replay[len(seen) - 1])
+    def swap(*args):
+        seen.append(own(*args))
+        return seen[-1] if replay is None else replay[len(seen) - 1]
 
-    hooks = [layer.cross_attn.register_forward_pre_hook(swap) for layer in decoder.layers]
+    decoder._cross_allowed = swap
     try:
         yield seen
     finally:
-        for hook in hooks:
-            hook.remove()
+        del decoder._cross_allowed
 
 
 # ---------------------------------------------------------------- one function per computation

@@ -165,24 +165,18 @@ class SEEMDecoder(BaseModule):
             allowed = torch.cat((allowed, previous), 1)
         return (allowed | ~allowed.any(-1, keepdim=True))[:, None]
 
-    def _self_allowed(self, valid: Tensor, attended: bool, memory: bool) -> Tensor:
+    def _self_allowed(self, start: Start, valid: Tensor) -> Tensor:
         """(B, 1, L, L+T) who attends to whom, T tokens of which `valid` (B, T) exist.
 
-        `attended`: the object queries see the tokens; otherwise their copies do.
+        Queries with a mask of their own see one another, the memory prompts and the tokens; memory
+        prompts see only one another.
         """
-        batch, extra = valid.shape
-        objects = self.num_queries
-        if attended:
-            seen = valid.new_ones(batch, objects, objects)
-            return torch.cat((seen, valid[:, None].expand(-1, objects, -1)), 2)[:, None]
-        copies = 2 * objects
-        total = copies + (self.num_memory if memory else 0)
-        allowed = valid.new_zeros(batch, total, total + extra)
-        allowed[:, :objects, :objects] = True
-        allowed[:, objects:copies, objects:total] = True
-        allowed[:, objects:copies, total:] = valid[:, None]
-        allowed[:, copies:, copies:total] = True
-        return allowed[:, None]
+        rows = start.query.shape[1]
+        allowed = valid.new_ones(len(valid), rows, rows)
+        allowed[:, start.heads :, : start.heads] = False
+        tokens = valid[:, None].repeat(1, rows, 1)
+        tokens[:, start.heads :] = False
+        return torch.cat((allowed, tokens), 2)[:, None]
 
     # ---------------------------------------------------------------- heads
     def _mask_vector(self, normed: Tensor) -> Tensor:
@@ -196,17 +190,21 @@ class SEEMDecoder(BaseModule):
         return self.logit_scale.exp() * (vector @ semantic.t())
 
     def _predict(
-        self, query: Tensor, semantic: Tensor, features: SEEMFeatures, start: Start
+        self,
+        queries: list[Tensor],
+        semantic: Tensor,
+        features: SEEMFeatures,
+        means: list[Tensor] | None,
     ) -> SEEMOutput:
-        normed = self.decoder_norm(query[:, : start.heads])
-        vectors = self._mask_vector(normed)
+        """Heads of the object queries and, given `means`, of the last group, which saw strokes."""
+        # Memory prompts, behind the others of their group, have no heads.
+        normed = [self.decoder_norm(query[:, : self.num_queries]) for query in queries]
+        vectors = [self._mask_vector(rows) for rows in normed]
         answer = None
-        if start.means is not None:
-            rows = vectors[:, start.heads - self.num_queries :]
-            answer = StrokeOutput(rows, *start.means, features.mask_features)
-        seen, masks = normed[:, : self.num_queries], vectors[:, : self.num_queries]
-        logits = self.class_logits(seen, semantic)
-        return SEEMOutput(logits, masks, features.mask_features, seen, strokes=answer)
+        if means is not None:
+            answer = StrokeOutput(vectors[-1], *means, features.mask_features)
+        logits = self.class_logits(normed[0], semantic)
+        return SEEMOutput(logits, vectors[0], features.mask_features, normed[0], strokes=answer)
 
     # ---------------------------------------------------------------- forward
     def forward(
@@ -238,52 +236,65 @@ class SEEMDecoder(BaseModule):
         batch, _, height, width = features.mask_features.shape
         strokes = read_strokes(strokes, batch, (MASK_STRIDE * height, MASK_STRIDE * width))
         levels = self._levels(features)
-        start = self._start(features, levels, read_spatial(spatial), strokes)
-        query, earlier = start.query, []
+        starts, means = self._starts(features, levels, read_spatial(spatial), strokes)
+        queries, earlier = [start.query for start in starts], []
         for i, layer in enumerate(self.layers):
             turn = i % self.num_levels
             if aux:
-                earlier.append(self._predict(query, semantic, features, start))
-            query = layer(
-                query,
-                start.position,
-                levels[turn],
-                self._cross_allowed(query, levels[turn], start),
-                None if start.tokens is None else start.tokens[turn],
-                start.self_allowed,
-            )
-        last = self._predict(query, semantic, features, start)
+                earlier.append(self._predict(queries, semantic, features, means))
+            seen = layer.see(levels[turn])
+            queries = [
+                layer(
+                    query,
+                    start.position,
+                    seen,
+                    self._cross_allowed(query, levels[turn], start),
+                    None if start.tokens is None else start.tokens[turn],
+                    start.self_allowed,
+                )
+                for query, start in zip(queries, starts)
+            ]
+        last = self._predict(queries, semantic, features, means)
         last.aux = earlier
         last.materialise()
         return last
 
-    def _start(
+    def _starts(
         self,
         features: SEEMFeatures,
         levels: list[Level],
         spatial: dict,
         strokes: Strokes | None,
-    ) -> Start:
+    ) -> tuple[list[Start], list[Tensor] | None]:
+        """Object queries, then their copies if only these see strokes; means under the strokes.
+
+        The means are of the mask features, (B, Dm), under positive and under negative strokes. The
+        two groups run apart, so that strokes do not move an object query by as much as rounding.
+        """
         batch = levels[0].value.shape[0]
         query, position = self._queries(spatial, batch)
-        attended = self.object_tokens or 'tokens' in spatial
-        start = Start(query, position, self.num_queries)
-        points = None
+        starts = [Start(query, position, self.num_queries)]
+        points = means = None
         if strokes is not None:
             points = stroke_points(strokes, query.dtype, MAX_POINTS, self.training)
-            start.means = [mean_of_points(features.mask_features, points, s) for s in (1, -1)]
-            if not attended:
-                parts, places = [query, query], [position, position]
-                start.heads = 2 * self.num_queries
-                if strokes.previous is not None:
-                    start.memory = strokes.previous
-                    parts.append(self.memory_content.expand(batch, -1, -1))
-                    places.append(self.memory_position.expand(batch, -1, -1))
-                start.query, start.position = torch.cat(parts, 1), torch.cat(places, 1)
+            means = [mean_of_points(features.mask_features, points, s) for s in (1, -1)]
+            if not self.object_tokens and 'tokens' not in spatial:
+                starts.append(self._copies(starts[0], strokes.previous))
         if points is not None or 'tokens' in spatial:
-            start.tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
-            start.self_allowed = self._self_allowed(valid, attended, start.memory is not None)
-        return start
+            last = starts[-1]
+            last.tokens, valid = self._tokens(levels, points, spatial.get('tokens'))
+            last.self_allowed = self._self_allowed(last, valid)
+        return starts, means
+
+    def _copies(self, objects: Start, previous: Tensor | None) -> Start:
+        """The group that sees strokes: the object queries again and, in later rounds, memory."""
+        if previous is None:
+            return Start(objects.query, objects.position, objects.heads)
+        rows = (objects.query, objects.position), (self.memory_content, self.memory_position)
+        query, position = (
+            torch.cat((own, memory.expand(len(own), -1, -1)), 1) for own, memory in zip(*rows)
+        )
+        return Start(query, position, objects.heads, memory=previous)
 
     def _tokens(
         self, levels: list[Level], points: StrokePoints | None, free: Tensor | None

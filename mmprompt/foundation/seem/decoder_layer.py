@@ -31,9 +31,10 @@ class Level:
 
 @dataclass
 class Start:
-    """Everything that stays the same over the layers, and the first queries.
+    """Queries that attend to one another and to no others, as they enter the first layer.
 
-    Rows of L: object queries; then, with strokes, their copies and the memory prompts if any.
+    Object queries are one such group. With strokes their copies, followed by the memory prompts if
+    any, are another.
 
     Attributes:
         query: (B, L, D) content.
@@ -42,7 +43,6 @@ class Start:
         tokens: per map (B, T, D) further keys of the self-attention, or None.
         self_allowed: boolean (B, 1, L, L+T), or None for all.
         memory: (B, 1, h, w) mask logits where the memory prompts look, or None.
-        means: mean mask features (B, Dm) under positive and negative strokes, or None.
     """
 
     query: Tensor
@@ -51,7 +51,6 @@ class Start:
     tokens: list[Tensor] | None = None
     self_allowed: Tensor | None = None
     memory: Tensor | None = None
-    means: list[Tensor] | None = None
 
 
 class DecoderLayer(nn.Module):
@@ -74,34 +73,42 @@ class DecoderLayer(nn.Module):
             for part in (self.cross_attn.out_proj, self.self_attn.out_proj, self.ffn.linear2):
                 part.weight.mul_(INITIAL_BRANCH)
 
+    def see(self, level: Level) -> tuple[Tensor, Tensor]:
+        """The image map as `read_map` reads it, made once for all groups of queries."""
+        return self.cross_attn.read(level.key, level.value)
+
     def forward(
         self,
         query: Tensor,
         position: Tensor,
-        level: Level,
+        seen: tuple[Tensor, Tensor],
         cross_allowed: Tensor,
         tokens: Tensor | None,
         self_allowed: Tensor | None,
     ) -> Tensor:
-        """One step of every query.
+        """One step of one group of queries.
 
         Args:
             query: (B, L, D) content.
             position: (L, D) or (B, L, D), added to queries and keys, never to values.
-            level: the image map to read.
+            seen: the image map to read, from `see`.
             cross_allowed: boolean (B, 1, L, H*W).
             tokens: (B, T, D) further keys of the self-attention, or None. Their position is the
                 same tensor, so as keys they count twice.
             self_allowed: boolean, broadcastable to (B, 1, L, L+T), or None for all.
         """
-        query = self.read_map(query, position, level, cross_allowed)
+        query = self.read_map(query, position, seen, cross_allowed)
         return self.exchange(query, position, tokens, self_allowed)
 
     def read_map(
-        self, query: Tensor, position: Tensor, level: Level, cross_allowed: Tensor
+        self,
+        query: Tensor,
+        position: Tensor,
+        seen: tuple[Tensor, Tensor],
+        cross_allowed: Tensor,
     ) -> Tensor:
         """The cross-attention of `forward`, in which no query sees another."""
-        attended = self.cross_attn(query + position, level.key, level.value, cross_allowed)
+        attended = self.cross_attn.attend(query + position, seen, cross_allowed)
         return self.cross_norm(query + attended)
 
     def exchange(

@@ -83,6 +83,29 @@ class Attention(nn.Module):
         x = linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L, d)
 
+    def read(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """What `attend` needs of keys and values, (B, Lk, D) each; usable for many queries."""
+        return self._heads(key, 1), self._heads(value, 2)
+
+    def attend(
+        self,
+        query: Tensor,
+        seen: tuple[Tensor, Tensor],
+        allowed: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """`forward` with keys and values that were `read` before."""
+        empty = None
+        if allowed is not None:
+            empty = ~allowed.any(-1, keepdim=True)  # (B, 1, Lq, 1)
+            allowed = allowed | empty
+        out = F.scaled_dot_product_attention(
+            self._heads(query, 0), *seen, attn_mask=allowed, is_causal=is_causal
+        )
+        if empty is not None:
+            out = out.masked_fill(empty, 0.0)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
     def forward(
         self,
         query: Tensor,
@@ -104,15 +127,7 @@ class Attention(nn.Module):
         Returns:
             (B, Lq, D).
         """
-        q, k, v = self._heads(query, 0), self._heads(key, 1), self._heads(value, 2)
-        empty = None
-        if allowed is not None:
-            empty = ~allowed.any(-1, keepdim=True)  # (B, 1, Lq, 1)
-            allowed = allowed | empty
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=is_causal)
-        if empty is not None:
-            out = out.masked_fill(empty, 0.0)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        return self.attend(query, self.read(key, value), allowed, is_causal)
 
 
 class FeedForward(nn.Module):

@@ -52,7 +52,7 @@ def decode_many(
     for i, layer in enumerate(decoder.layers):
         turn = i % decoder.num_levels
         allowed = decoder._cross_allowed(query, levels[turn], start)
-        query = layer.read_map(query, position, levels[turn], allowed)
+        query = layer.read_map(query, position, layer.see(levels[turn]), allowed)
         rows = query.unflatten(1, (count, -1)).flatten(0, 1)  # (B * S, Q, D)
         own = None if tokens is None else tokens[turn].repeat(batch, 1, 1)  # (B * S, T, D)
         query = layer.exchange(rows, apart, own).unflatten(0, (batch, count)).flatten(1, 2)

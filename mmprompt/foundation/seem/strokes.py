@@ -44,14 +44,16 @@ def _subset(points: Tensor, limit: int, random: bool) -> Tensor:
 def stroke_points(strokes: Strokes, dtype: torch.dtype, limit: int, random: bool) -> StrokePoints:
     """Points of all strokes of a batch, at most `limit` of either sign per image.
 
+    How many points a mask holds is known to its device alone: on a GPU, one wait per image and
+    sign. Nothing is copied between devices.
+
     Args:
         strokes: boolean masks at the padded input size.
         dtype: floating type of the coordinates.
         limit: most points per sign and image.
         random: draw them (training) or spread them evenly (repeatable).
     """
-    size = strokes.positive.shape[1:]
-    scale = torch.tensor(size, dtype=dtype, device=strokes.positive.device)
+    height, width = strokes.positive.shape[1:]
     rows, signs = [], []
     for i, positive in enumerate(strokes.positive):
         parts = [_subset(positive.nonzero(), limit, random)]
@@ -59,7 +61,8 @@ def stroke_points(strokes: Strokes, dtype: torch.dtype, limit: int, random: bool
         if strokes.negative is not None:
             parts.append(_subset(strokes.negative[i].nonzero(), limit, random))
             sign.append(-torch.ones(len(parts[1]), device=positive.device))
-        rows.append(torch.cat(parts).to(dtype) / scale)
+        row, column = torch.cat(parts).to(dtype).unbind(1)
+        rows.append(torch.stack((row / height, column / width), 1))
         signs.append(torch.cat(sign).to(dtype))
     return StrokePoints(
         torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
