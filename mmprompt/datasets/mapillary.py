@@ -36,7 +36,8 @@ _PLAIN = {
 #: Class of Vistas v1.2 -> class of Cityscapes; a class that is not named is not evaluated.
 MAPPINGS = {
     # Huang et al., Cross-View Regularization for Domain Adaptive Panoptic Segmentation, CVPR 2021;
-    # the work that the SSPrompt paper follows.
+    # the work that the SSPrompt paper follows. Equal to `id_to_trainid` in its public code:
+    # github.com/jxhuang0508/CVRN, data loader and processing/init_vistas2cityscapes_format.py.
     'huang2021': {
         **_PLAIN,
         'Bike Lane': 'road',
