@@ -1,6 +1,7 @@
 """What SEEM costs: half precision, memory layout, compilation, and what is never built or moved."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from mmprompt.datasets.streets import sample
-from mmprompt.foundation.seem import SEEM, SEEMDecoder, layers
+from mmprompt.foundation.seem import SEEM, SEEMDecoder, Strokes, layers
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (256, 512)
@@ -140,11 +141,15 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.names, self.devices, self.largest = set(), set(), 0
+        self.counts, self.devices, self.largest = Counter(), set(), 0
+
+    @property
+    def names(self) -> set[str]:
+        return set(self.counts)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.names.add(func.overloadpacket.__name__)
+        self.counts[func.overloadpacket.__name__] += 1
         tensors = [t for t in tree_flatten((args, kwargs, out))[0] if isinstance(t, torch.Tensor)]
         self.devices.update(tensor.device.type for tensor in tensors)
         results = [t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)]
@@ -170,12 +175,12 @@ def test_nothing_of_heads_by_queries_by_pixels_exists(scenes, semantic):
 WAITING = {'_local_scalar_dense', 'nonzero', 'masked_select', 'equal', 'is_nonzero', 'unique_dim'}
 
 
-def decoded(model: SEEM, spatial, tokens: bool, device: str) -> Operations:
+def decoded(model: SEEM, spatial, tokens: bool, device: str, strokes=None) -> Operations:
     model.decoder.object_tokens = tokens
     x = torch.zeros(2, 3, 70, 101, device=device)  # padded on the way
     semantic = torch.zeros(20, 80, device=device)
     with Operations() as seen:
-        model(x, semantic, spatial=spatial, aux=True)
+        model(x, semantic, spatial=spatial, strokes=strokes, aux=True)
     return seen
 
 
@@ -194,6 +199,34 @@ def test_nothing_moves_and_nothing_waits(device, tokens):
     assert seen.devices == {device}
     assert not seen.names & WAITING
     assert 'convolution' in seen.names  # the recorder looked on
+
+
+class Copies(TorchFunctionMode):
+    """Records tensors that are made from Python values, which on a GPU are copied to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, '__name__', '') in ('tensor', 'as_tensor', 'from_numpy', 'new_tensor'):
+            if not isinstance(args[-1], torch.Tensor):
+                self.made.append(args[-1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('tokens', [False, True])
+@pytest.mark.parametrize('again', [False, True])
+def test_strokes_wait_for_their_points_alone(tokens, again):
+    """How many pixels a mask holds only its device knows: the one wait, once per image and sign."""
+    mask = torch.zeros(2, 96, 128, dtype=torch.bool)
+    mask[:, 8:12, 10:40] = True
+    previous = torch.ones(2, 1, 24, 32) if again else None
+    strokes, model = Strokes(mask, mask.flip(1), previous), nano()
+    with Copies() as copies:
+        seen = decoded(model, None, tokens, 'cpu', strokes)
+    assert seen.names & WAITING == {'nonzero'} and seen.counts['nonzero'] == 4
+    assert not copies.made
 
 
 def test_the_recorder_would_notice(monkeypatch):

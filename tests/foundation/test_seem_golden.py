@@ -70,9 +70,8 @@ def test_strokes_reach_object_queries_in_the_demo_only():
     plain = golden.run('decoder_seem_v0')[0]
     published = golden.run('decoder_seem_v0_spatial')[0]
     demo = golden.run('decoder_seem_demo_stroke')[0]
-    torch.testing.assert_close(
-        published['pred_logits'], plain['pred_logits'], rtol=1e-12, atol=1e-11
-    )
+    assert torch.equal(published['pred_logits'], plain['pred_logits'])
+    assert torch.equal(published['pred_masks'], plain['pred_masks'][:, ::10])
     for key in ('pred_logits', 'pred_masks'):
         assert torch.equal(demo[f'generic_{key}'], plain[key])
     change = (demo['pred_logits'] - plain['pred_logits']).abs().mean().item()

@@ -113,6 +113,17 @@ def test_every_kind_of_image_is_read_alike(model, semantic):
         assert torch.equal(model.segment(image, classes=semantic), expected)
 
 
+def test_arrays_of_embeddings_and_of_names(model, semantic):
+    rgb = picture((40, 50))
+    expected = model.segment(rgb, classes=semantic)
+    for kind in (np.float64, '>f8'):
+        assert torch.equal(model.segment(rgb, classes=semantic.numpy().astype(kind)), expected)
+    assert torch.equal(model.embed_classes(semantic.numpy()), semantic)
+    assert model.segment(rgb, classes=semantic.numpy().astype(np.float16)).shape == (40, 50)
+    named = model.segment(rgb, classes=NAMES)
+    assert torch.equal(model.segment(rgb, classes=np.array(NAMES)), named)
+
+
 BAD_IMAGES = [
     (torch.zeros(40, 50), 'grey'),
     (torch.zeros(1, 40, 50), 'grey'),
@@ -152,6 +163,9 @@ def test_what_is_no_image_is_refused(model, semantic, image, words):
         (dict(classes='road'), r'Give e\.g\. classes='),
         (dict(classes=torch.zeros(6, DIM + 1)), rf'\(C\+1, {DIM}\).*\(6, {DIM + 1}\)'),
         (dict(classes=torch.zeros(DIM)), 'class embeddings'),
+        (dict(classes=np.zeros((6, DIM + 1))), rf'\(6, {DIM + 1}\)'),
+        (dict(classes=np.arange(6)), r'array of int64 of shape \(6,\)'),
+        (dict(classes=np.array([])), 'class embeddings'),
         (dict(classes=torch.full((6, DIM), float('nan'))), 'finite'),
         (dict(task='panoptic', things=(5,)), 'from 0 to 4, found 5'),
         (dict(task='instance', things=(-1,)), 'found -1'),

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmprompt.common.checkpoint import (
@@ -30,6 +32,7 @@ from mmprompt.foundation.seem import reference_keys
 from mmprompt.foundation.seem.public_files import (
     check_flat,
     check_kind,
+    check_whole,
     refuse_no_weights,
     size_hint,
     where_to_get,
@@ -92,7 +95,9 @@ def read_base(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     return tensors, metadata
 
 
-def _read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+def _read_file(
+    path: str | os.PathLike, text_encoder: bool = True
+) -> tuple[dict[str, Tensor], dict]:
     """`read_base` without the fingerprint of a public file, unknown tensors left in."""
     try:
         path = resolve_weights(path)
@@ -106,13 +111,29 @@ def _read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
             tensors, metadata = load_strict(path), {}
             check_flat(tensors, str(path))
         if reference_keys.is_reference(tensors):
-            tensors, config = from_reference(tensors, str(path))
-            return tensors, dict(config=config, record={})
+            return _read_public(tensors, str(path), text_encoder)
     except UserError as error:
         raise UserError(f'{error}{size_hint(path)}') from error
     _check_metadata(tensors, metadata, str(path))
     decoded = {name: json.loads(metadata[name]) for name in ('config', 'record')}
     return tensors, {**metadata, **decoded}
+
+
+def _read_public(
+    tensors: Mapping[str, Tensor], source: str, text_encoder: bool
+) -> tuple[dict[str, Tensor], dict]:
+    """`from_reference` of a whole SEEM; says what it lacks that it can do without."""
+    tensors, config = from_reference(tensors, source, text_encoder)
+    check_whole(config, source)
+    if text_encoder and 'text_encoder' not in config:
+        print_log(
+            f'{source} holds no text encoder (nothing under '
+            f'"{reference_keys.LANGUAGE}lang_encoder."): give class embeddings, names cannot be '
+            f'encoded. text_encoder=False says that this is meant.',
+            'current',
+            logging.WARNING,
+        )
+    return tensors, dict(config=config, record={})
 
 
 def _check_metadata(tensors: Mapping[str, Tensor], metadata: Mapping, source: str) -> None:
@@ -135,12 +156,15 @@ def _check_metadata(tensors: Mapping[str, Tensor], metadata: Mapping, source: st
         )
 
 
-def from_reference(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict]:
-    """Rename a public state dict and read its sizes.
+def from_reference(
+    tensors: Mapping[str, Tensor], source: str, text_encoder: bool = True
+) -> tuple[dict[str, Tensor], dict]:
+    """Rename a public state dict and read its sizes, whatever number of layers it has.
 
     Args:
         tensors: flat state dict under the reference's names.
         source: what to call it in errors.
+        text_encoder: keep the language side.
 
     Returns:
         Tensors in our names, those that are unknown in theirs, and the constructor dicts of
@@ -153,23 +177,18 @@ def from_reference(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str
     ours = {}
     for key, value in tensors.items():
         if not key.startswith(reference_keys.IGNORED):
-            ours[reference_keys.to_ours(key) or key] = value
+            name = reference_keys.to_ours(key) or key
+            if text_encoder or not name.startswith('text_encoder.'):
+                ours[name] = value
     try:
         return ours, reference_keys.config_from_shapes(ours)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
     except (IndexError, ValueError) as error:
         raise UserError(
-            f'{source}: expected a whole SEEM, found a backbone or a decoder without the tensors '
-            f'that give its sizes. Give a whole state dict.'
+            f'{source}: expected a whole SEEM, found a backbone or a decoder whose tensors do not '
+            f'have the dimensions of public ones. Give a whole state dict.'
         ) from error
-
-
-def _public_name(name: str) -> str:
-    try:
-        return reference_keys.to_reference(name)
-    except KeyError:
-        return name
 
 
 def check_fit(
@@ -242,8 +261,7 @@ def read_model(
                 f'under "sem_seg_head." (first: {next(iter(source), None)!r}). For base files of '
                 f'mmprompt give the path.'
             )
-        tensors, config = from_reference(source, name)
-        metadata = dict(config=config, record={})
+        tensors, metadata = _read_public(source, name, text_encoder)
     elif not isinstance(source, (str, os.PathLike)):
         raise UserError(
             f'SEEM.from_checkpoint: expected the path of a checkpoint or a flat state dict, found '
@@ -251,14 +269,14 @@ def read_model(
         )
     else:
         name = str(source)
-        tensors, metadata = _read_file(source)
+        tensors, metadata = _read_file(source, text_encoder)
     if not text_encoder:
         metadata['config'] = {k: v for k, v in metadata['config'].items() if k != 'text_encoder'}
         tensors = {k: v for k, v in tensors.items() if not k.startswith('text_encoder.')}
     with torch.device('meta'):
         model = model_type(**metadata['config'])
     # Only base files carry a format; the others are known to their owners by the public names.
-    spell = str if 'format' in metadata else _public_name
+    spell = str if 'format' in metadata else reference_keys.public_name
     try:
         check_fit(model.state_dict(), tensors, name, spell)
     except UserError as error:

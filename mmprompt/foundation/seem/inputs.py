@@ -219,6 +219,27 @@ def check_size(size: Sequence[int]) -> Size:
     return height, width
 
 
+def read_classes(classes) -> Tensor | Sequence[str | Sequence[str]]:
+    """Class embeddings as a tensor, names as a list; arrays of either are taken.
+
+    Raises:
+        UserError: an array of anything else.
+    """
+    if not isinstance(classes, np.ndarray):
+        return classes
+    if classes.dtype.kind == 'f':
+        # torch knows neither long doubles nor foreign byte orders
+        kind = np.float32 if classes.dtype.itemsize <= 4 else np.float64
+        return torch.from_numpy(classes.astype(kind))
+    names = classes.tolist()
+    if classes.ndim != 1 or not all(isinstance(name, (str, list, tuple)) for name in names):
+        raise UserError(
+            f'SEEM.segment: classes must be a list of names, or embeddings (C+1, D) in floating '
+            f'point; found an array of {classes.dtype} of shape {classes.shape}.'
+        )
+    return names
+
+
 def check_classes(embeddings: Tensor, width: int) -> Tensor:
     """Class embeddings (C+1, D) as they are.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmprompt.common.errors import UserError
-from mmprompt.foundation.seem.reference_keys import PIXEL, PREDICTOR, is_reference
+from mmprompt.foundation.seem.reference_keys import LANGUAGE, PIXEL, PREDICTOR, is_reference
 
 ADDRESS = 'https://huggingface.co/xdecoder/SEEM/resolve/main/'
 
@@ -88,6 +88,19 @@ VARIANTS = {
     'Focal-L': dict(embed_dim=192, depths=[2, 2, 18, 2], block='postnorm'),
     'DaViT-d3': dict(embed_dims=[128, 256, 512, 1024], depths=[1, 1, 9, 1]),
     'DaViT-d5': dict(embed_dims=[256, 512, 1024, 2048], depths=[1, 1, 9, 1]),
+}
+#: Part -> its published width and layers, equal in all public files, and the public names of one.
+LAYERS = {
+    'pixel_decoder': (('dim', 512), 6, (PIXEL + 'transformer.encoder.layers.{}.',)),
+    'decoder': (
+        ('dim', 512),
+        9,
+        tuple(
+            f'{PREDICTOR}transformer_{kind}_layers.{{}}.'
+            for kind in ('cross_attention', 'self_attention', 'ffn')
+        ),
+    ),
+    'text_encoder': (('width', 512), 12, (LANGUAGE + 'lang_encoder.resblocks.{}.',)),
 }
 READABLE = 'mmprompt reads SEEM with Focal-T, Focal-L or DaViT; published are ' + ', '.join(
     f.name for f in PUBLIC_FILES if f.supported
@@ -226,6 +239,63 @@ def check_kind(keys, source: str) -> None:
             f'its deformable pixel decoder ({(vit or deform)[0]!r}), which mmprompt does not have. '
             f'{READABLE}.'
         )
+
+
+def check_whole(config: Mapping, source: str) -> None:
+    """Refuse a public state dict that lost its last layers.
+
+    Layers are counted by the names, so a dict without any tensor of the last ones describes a
+    smaller model that loads without a word. A part that is as wide as a published one must have at
+    least as many layers; parts of other widths somebody trained himself.
+
+    Args:
+        config: constructor dicts of `SEEM`, read from the shapes.
+        source: what to call the state dict in errors.
+
+    Raises:
+        UserError: the missing layers, in public names.
+    """
+    wrong, missing = _lost_blocks(config['backbone'])
+    for part, ((key, width), layers, names) in LAYERS.items():
+        found = config.get(part, {})
+        if found.get(key) == width and found['num_layers'] < layers:
+            wrong.append(f'{found["num_layers"]} of the {layers} layers of the {part}')
+            missing += [n.format(i) for i in range(found['num_layers'], layers) for n in names]
+    if wrong:
+        shown = ', '.join(repr(name + '*') for name in missing[:6])
+        more = f' and {len(missing) - 6} more' if len(missing) > 6 else ''
+        raise UserError(
+            f'{source}: expected every layer of a published SEEM, found {"; ".join(wrong)}. '
+            f'Missing are {shown}{more}. Give the whole state dict. One that was trained with '
+            f'fewer layers must come as a base file, see "Public checkpoints" in docs/seem.md.'
+        )
+
+
+def _lost_blocks(backbone: Mapping) -> tuple[list[str], list[str]]:
+    """What is wrong with a backbone of a published width, and the public names of lost blocks."""
+    variant = next((n for n, v in VARIANTS.items() if _start(v) == _start(backbone)), None)
+    if variant is None:
+        return [], []
+    davit = 'embed_dims' in backbone
+    layer = 'backbone.blocks.{}.{}.' if davit else 'backbone.layers.{}.blocks.{}.'
+    found, wanted = list(backbone['depths']), VARIANTS[variant]['depths']
+    lost = [
+        layer.format(stage, block)
+        for stage, depth in enumerate(wanted)
+        for block in range(found[stage] if stage < len(found) else 0, depth)
+    ]
+    wrong = [f'backbone depths {found} where {variant} has {wanted}'] if lost else []
+    if backbone.get('block') == 'postnorm' and VARIANTS[variant]['block'] == 'dw':
+        wrong.append(f'a backbone without the depthwise convolutions of {variant}')
+        lost += ['backbone.layers.0.blocks.0.dw1.', 'backbone.layers.0.blocks.0.dw2.']
+    return wrong, lost
+
+
+def _start(backbone: Mapping) -> tuple[str, int]:
+    """Kind and first width, which no loss of later stages changes."""
+    if 'embed_dims' in backbone:
+        return 'DaViT', backbone['embed_dims'][0]
+    return 'FocalNet', backbone['embed_dim']
 
 
 def _first(content: Mapping) -> str:

@@ -125,6 +125,14 @@ def to_reference(key: str) -> str:
     return name
 
 
+def public_name(key: str) -> str:
+    """`to_reference`, and a name that is not of ours as it is."""
+    try:
+        return to_reference(key)
+    except KeyError:
+        return key
+
+
 def is_reference(keys) -> bool:
     """Whether these are names of a public checkpoint."""
     return any(key.startswith('sem_seg_head.') for key in keys)
@@ -137,7 +145,7 @@ def _count(keys, prefix: str) -> int:
 
 def _focal_config(shapes: Mapping[str, tuple[int, ...]]) -> dict:
     stages = _count(shapes, 'backbone.layers.')
-    first = [f'backbone.layers.{i}.blocks.0.' for i in range(stages)]
+    first = [f'backbone.layers.{i}.blocks.0.' for i in range(max(stages, 1))]
     levels = [_count(shapes, block + 'modulation.focal_layers.') for block in first]
     windows = [shapes[block + 'modulation.focal_layers.0.0.weight'][-1] for block in first]
     hidden, dim = shapes[first[0] + 'mlp.fc1.weight']
@@ -159,8 +167,8 @@ def _davit_config(shapes: Mapping[str, tuple[int, ...]]) -> dict:
     kernels = {shapes[f'backbone.stages.{i}.downsample.conv.weight'][-1] for i in stages[1:]}
     if len(kernels) != 1:
         raise UserError(
-            f'The checkpoint holds a DaViT whose downsamplers have kernels {sorted(kernels)}; '
-            f'expected one size for all, as in d3 (2) and d5 (3). Give a SEEM with one of these.'
+            f'expected a DaViT whose downsamplers have one size, as in d3 (2) and d5 (3), found '
+            f'kernels {sorted(kernels)}. Give a SEEM with one of these.'
         )
     hidden, dim = shapes[first[0] + 'mlp.fc1.weight']
     return dict(
@@ -181,11 +189,20 @@ def _backbone_config(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict, list[
     if 'backbone.stages.0.blocks.0.channel_block.attn.qkv.weight' in shapes:
         config = _davit_config(shapes)
         return config, config['embed_dims']
-    first = next((key for key in shapes if key.startswith('backbone.')), None)
+    first = next((public_name(key) for key in shapes if key.startswith('backbone.')), None)
+    found = (
+        'no tensor whose name starts with "backbone."'
+        if first is None
+        else (
+            f'an unknown backbone, which has neither "backbone.patch_embed.proj.weight" nor '
+            f'"backbone.blocks.0.0.channel_block.channel_attn.fn.qkv.weight" (its first tensor: '
+            f'{first!r})'
+        )
+    )
     raise UserError(
-        f'The checkpoint holds an unknown backbone (first tensor: {first!r}, our name); mmprompt '
-        f'reads SEEM with a FocalNet (Focal-T, Focal-L) or a DaViT (d3, d5). Give a checkpoint '
-        f'with one of these, such as seem_focalt_v0.pt or seem_focall_v0.pt.'
+        f'expected the state dict of a SEEM with a FocalNet (Focal-T, Focal-L) or a DaViT (d3, '
+        f'd5), found {found}. Give a checkpoint with one of these, such as seem_focalt_v0.pt or '
+        f'seem_focall_v0.pt.'
     )
 
 
@@ -196,7 +213,8 @@ def config_from_shapes(tensors: Mapping[str, Tensor]) -> dict:
     are 7 x 7, as in every published configuration.
 
     Raises:
-        UserError: a backbone or pixel decoder that mmprompt does not have.
+        UserError: a backbone that mmprompt does not have, or a tensor that gives a size is
+            missing; in public names.
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     try:
@@ -222,12 +240,12 @@ def config_from_shapes(tensors: Mapping[str, Tensor]) -> dict:
             num_memory=shapes.get('decoder.memory_content', (32,))[0],
         )
         config = dict(backbone=backbone, pixel_decoder=pixel, decoder=decoder)
-        if 'text_encoder.lang_proj' in shapes:
+        if any(key.startswith('text_encoder.') for key in shapes):
             config['text_encoder'] = _text_config(shapes)
     except KeyError as error:
         raise UserError(
-            f'The checkpoint is no SEEM: it has no tensor for {error.args[0]!r} (our name). Give a '
-            f'whole, unwrapped state dict of SEEM.'
+            f'expected a whole SEEM, found no {public_name(error.args[0])!r}. Give a whole, '
+            f'unwrapped state dict of SEEM.'
         ) from error
     return config
 

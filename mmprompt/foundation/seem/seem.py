@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -63,14 +64,16 @@ class SEEM(BaseModule):
         Args:
             source: a public SEEM checkpoint (`seem_focalt_v0.pt`, …), a base file of mmprompt,
                 ``mmprompt://NAME``, or a flat state dict under the public names (copied).
-            text_encoder: build the language side too.
+            text_encoder: build the language side too. If a public checkpoint has nothing of it, the
+                model comes without it and a warning says so; a part of it is an error.
 
         Returns:
             The model in eval mode, in float32: what is stored in less is widened, and a checkpoint
             in double stays in double.
 
         Raises:
-            UserError: the message lists what does not fit.
+            UserError: the message lists what does not fit. A public checkpoint with fewer layers
+                than the published ones of its widths is refused, too: it was cut.
         """
         return load_seem(cls, source, text_encoder)
 
@@ -102,7 +105,7 @@ class SEEM(BaseModule):
 
     def embed_classes(
         self,
-        classes: Tensor | Sequence[str | Sequence[str]],
+        classes: Tensor | np.ndarray | Sequence[str | Sequence[str]],
         templates: Sequence[str] | None = None,
     ) -> Tensor:
         """Class embeddings (C+1, D), from names unless they are embeddings already.
@@ -114,6 +117,7 @@ class SEEM(BaseModule):
         Raises:
             UserError: names were given to a model without text encoder.
         """
+        classes = inputs.read_classes(classes)
         if isinstance(classes, Tensor):
             return classes
         if self.text_encoder is None:
@@ -128,7 +132,7 @@ class SEEM(BaseModule):
         self,
         rgb: inputs.Picture | Sequence[inputs.Picture],
         task: str = 'semantic',
-        classes: Tensor | Sequence[str | Sequence[str]] = (),
+        classes: Tensor | np.ndarray | Sequence[str | Sequence[str]] = (),
         things: Sequence[int] = (),
         short_side: int | None = None,
         output_size: tuple[int, int] | None = None,
@@ -139,25 +143,25 @@ class SEEM(BaseModule):
     ):
         """One image, or a list of them, to label maps, panoptic maps, instances or stroke masks.
 
-        Answers are made a tile at a time, so the size of an image costs little more memory than its
-        answer takes. Images of a list may have any sizes: those of one padded size run together,
-        and the result of an image does not depend on the others.
+        Answers are made a tile at a time: with `short_side`, large images take little more memory
+        than their answers. Without it the network runs at the full size: about 0.9 kB per pixel
+        with Focal-T in float32, some 18 GB for 4000 x 5000. Images of a list may have any sizes:
+        those of one padded size run together, and no result depends on the other images.
 
         Args:
             rgb: values 0-255: a tensor (3, H, W), an array (H, W, 3), a PIL image, or a list of
                 those.
             task: 'semantic', 'panoptic', 'instance', or 'stroke'.
-            classes: names, or embeddings (C+1, D) with the no-object row last; not needed for
-                strokes.
+            classes: names, or embeddings (C+1, D), no-object row last; not needed for strokes.
             things: indices of countable classes; for instances, empty means all.
             short_side: resize so that the shorter side has this many pixels (512 in SSPrompt), the
                 longer one at most 8 times as many; None keeps the size.
             output_size: (H, W) of the answers; None means the size of each image.
             spatial: replacement rows for all images, see `decode`.
             strokes: masks (H, W) or (1, H, W) at the size of the image, on which the user draws, or
-                at the padded size of the resized image; one `Strokes`, a bare positive mask, or for
-                a list of images a list of those. A pixel of the resized image counts as drawn on if
-                any pixel under it was, so that thin strokes survive.
+                at the padded size of the resized image: one `Strokes`, a dict with its fields, a
+                bare positive mask, or for a list of images a list of those. A pixel of the resized
+                image counts as drawn on if any pixel under it was, so that thin strokes survive.
             templates: sentences around the names; None means SEEM's 81.
             thresholds: 'panoptic': `score_threshold`, `overlap_threshold`; 'instance': `top_k`; see
                 `mask_merge`.
@@ -204,7 +208,7 @@ class SEEM(BaseModule):
 
     def _semantic(self, task: str, classes, templates: Sequence[str] | None) -> Tensor:
         """(C+1, D) in the precision of the model; strokes need none."""
-        like = self.decoder.class_embed
+        like, classes = self.decoder.class_embed, inputs.read_classes(classes)
         if isinstance(classes, Tensor):
             return inputs.check_classes(classes, like.shape[1]).to(like)
         if task == 'stroke' and not len(classes):
