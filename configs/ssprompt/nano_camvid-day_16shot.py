@@ -1,4 +1,5 @@
-# SSPrompt (spatial and semantic, Eq. 8) from 16 images per class of CamVid's day clips, where its base was fine-tuned.
+# SSPrompt (spatial and semantic, Eq. 8) from 16 images per class of CamVid's day clips, where its
+# base was fine-tuned.
 #   python tools/train.py configs/ssprompt/nano_camvid-day_16shot.py
 _base_ = [
     '../_base_/models/ssprompt_seem-nano_camvid.py',

@@ -1,4 +1,5 @@
-# SSPrompt (spatial and semantic, Eq. 8) from 16 images per class in clear weather, where SEEM-nano was pre-trained.
+# SSPrompt (spatial and semantic, Eq. 8) from 16 images per class in clear weather, where SEEM-nano
+# was pre-trained.
 #   python tools/train.py configs/ssprompt/nano_streets-clear_16shot.py
 _base_ = [
     '../_base_/models/ssprompt_seem-nano.py',

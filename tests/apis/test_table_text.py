@@ -1,16 +1,18 @@
 """How tables look: on hand-made rows, beside the figures of the papers."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from mmprompt.apis.cell_rows import make_row
+from mmprompt.apis.cell_rows import make_row, read_rows
 from mmprompt.apis.cells import SUITES, TABLES, cells_of, make_cell
 from mmprompt.apis.paper_figures import paper_figures
 from mmprompt.apis.table_text import (
     NAMES,
     SUMMARY_COLUMNS,
     Summary,
+    caption,
     format_numbers,
     put_into,
     to_markdown,
@@ -19,6 +21,8 @@ from mmprompt.apis.table_text import (
 from mmprompt.common.errors import UserError
 from mmprompt.methods.ssprompt.methods import METHODS
 
+DOCS = Path(__file__).resolve().parents[2] / 'docs'
+BLOCK = re.compile(r'<!-- begin table (\S+) (\S+) (\S+) -->\n\n(.*?)\n\n<!-- end', re.DOTALL)
 STREETS = SUITES['nano', 'streets']
 
 
@@ -166,3 +170,17 @@ def test_blocks_of_a_text_are_replaced_and_the_rest_is_kept(tmp_path):
         put_into(path, dict(y='other'))
     with pytest.raises(UserError, match='found none'):
         put_into(tmp_path / 'missing.md', dict(x=''))
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_cells():
+    blocks = BLOCK.findall((DOCS / 'results.md').read_text())
+    assert {(base, data) for _, base, data, _ in blocks} >= {
+        ('nano', 'streets'),
+        ('nano', 'camvid'),
+    }
+    for name, base, data, text in blocks:
+        folder = DOCS / 'results' / f'{base}_{data}'
+        summary = Summary(TABLES[name], base, SUITES[base, data], read_rows(folder / 'cells.csv'))
+        assert text == f'{caption(summary)}\n\n{to_markdown(summary)}', (name, base, data)
+        stem = f'table-{name}' if name.isdecimal() else name
+        assert (folder / f'{stem}.md').read_text() == f'{text}\n'

@@ -1,5 +1,5 @@
-# CamVid's day clips for prompts: learned on frames that the base was trained on, chosen on the first
-# half of the validation clip, and measured on its second half.
+# CamVid's day clips for prompts: learned on frames that the base was trained on, chosen on the
+# first half of the validation clip, and measured on its second half.
 _base_ = './camvid-dusk.py'
 clips = ['0006R0', '0016E5']
 prefix = dict(img_path='val', seg_map_path='valannot')

@@ -10,8 +10,8 @@ from toy import CLASSES, DIM, PROMPTS, QUERIES, toy_batch, toy_seem, write_base
 from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import semantic_scores
 from mmprompt.foundation.seem import SEEM
-from mmprompt.methods.ssprompt.head import SEEMPromptHead
 from mmprompt.foundation.seem.class_names import make_text_bank
+from mmprompt.methods.ssprompt.head import SEEMPromptHead
 
 FROZEN = dict(type='DefaultPrompt', num_prompts=PROMPTS)
 SPA, SEM = dict(type='SpaPrompt', num_prompts=PROMPTS), dict(type='SemPrompt')
