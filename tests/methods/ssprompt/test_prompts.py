@@ -120,7 +120,8 @@ def test_parameter_counts_of_the_paper():
     assert count(DefaultPrompt()) == 0
 
 
-@pytest.mark.parametrize('source', sorted(SOURCES))
+# `points` belongs to SAM's decoder and is tested beside it.
+@pytest.mark.parametrize('source', sorted(set(SOURCES) - {'points'}))
 def test_spatial_sources(source, decoder):
     prompt = SpaPrompt(ROWS, DIM, source=source)
     prompt.fill(prompt.source.default(decoder, ROWS))
@@ -159,7 +160,7 @@ def test_point_positions_are_those_of_the_image_features():
 @pytest.mark.parametrize(
     'build, names',
     [
-        (lambda: SpaPrompt(source='points'), ('source', 'points', 'query_pos')),
+        (lambda: SpaPrompt(source='pixels'), ('source', 'pixels', 'query_pos')),
         (lambda: SemPrompt(3, weight='softmax'), ('weight', 'softmax', 'clamp')),
         (lambda: SemPrompt(3, init='text'), ('init', 'text', 'normal')),
         (lambda: SemPrompt(3, decay_to='one'), ('decay_to', 'one', 'zero')),
