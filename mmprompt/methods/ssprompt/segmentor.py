@@ -284,7 +284,7 @@ class SSPromptSegmentor(ImagewiseSegmentor):
 
     def _encode(self, inputs: Tensor) -> SEEMFeatures:
         graph = torch.is_grad_enabled() and is_trained(self.backbone)
-        # One by one on a CPU, in less memory and up to 9 % more time: then no bit of a feature
+        # One by one on a CPU, in less memory and up to 10 % more time: then no bit of a feature
         # depends on the batch, and losses are the same with the cache, which encodes one by one.
         alone = not graph and inputs.device.type == 'cpu'
         parts = []
