@@ -7,3 +7,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(method='coop', classes={{_base_.class_names}}, expected_parameters=dict(coop=1_024))
+# Chosen on validation images, see docs/results.md.
+optim_wrapper = dict(optimizer=dict(lr=3e-3))

@@ -7,3 +7,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(method='locn', classes={{_base_.class_names}}, expected_parameters=dict(locn=1_216))
+# Chosen on validation images, see docs/results.md.
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
