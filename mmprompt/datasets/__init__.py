@@ -1,6 +1,7 @@
 """Datasets and transforms that MMSegmentation lacks."""
 
 from mmprompt.datasets.camvid import CamVidDataset
+from mmprompt.datasets.chase_db1 import ChaseDB1FolderDataset
 from mmprompt.datasets.coco_panoptic import CocoPanopticDataset, LoadAnnotationsFromCocoPanoptic
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.folder import FolderDataset
@@ -16,6 +17,7 @@ from mmprompt.datasets.transforms import (
 
 __all__ = [
     'CamVidDataset',
+    'ChaseDB1FolderDataset',
     'CocoPanopticDataset',
     'FewShotDataset',
     'FolderDataset',

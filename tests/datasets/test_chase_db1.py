@@ -1,0 +1,86 @@
+"""CHASE-DB1 as its archive unpacks, in miniature."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
+from PIL import Image
+
+from mmprompt.common.errors import UserError
+from mmprompt.datasets import ChaseDB1FolderDataset
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets/chase-db1_folder.py'
+NAMES = [f'Image_{child:02d}{eye}' for child in range(1, 15) for eye in 'LR']
+PIPELINE = [dict(type='mmseg.LoadAnnotations')]
+VESSELS = np.zeros((6, 8), bool)
+VESSELS[2:4] = True
+
+
+def write(folder: Path, images: str = 'images', manual: str = 'manual') -> Path:
+    """28 images; masks of 1 bit, of 0 and 1, and of 0 and 255 in turn."""
+    for part in (images, manual):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for n, name in enumerate(NAMES):
+        Image.fromarray(np.full((6, 8, 3), n, np.uint8)).save(folder / images / f'{name}.jpg')
+        mask = [VESSELS, VESSELS.astype(np.uint8), VESSELS.astype(np.uint8) * 255][n % 3]
+        Image.fromarray(mask).save(folder / manual / f'{name}_1stHO.png')
+        Image.fromarray(~VESSELS).save(folder / manual / f'{name}_2ndHO.png')
+    return folder
+
+
+def build(folder: Path, images: str = 'images', manual: str = 'manual', **kwargs):
+    prefix = dict(img_path=images, seg_map_path=manual)
+    with DefaultScope.overwrite_default_scope('mmprompt'):
+        return ChaseDB1FolderDataset(
+            data_root=str(folder), data_prefix=prefix, pipeline=PIPELINE, **kwargs
+        )
+
+
+def names(dataset) -> list[str]:
+    return [Path(dataset.get_data_info(i)['img_path']).stem for i in range(len(dataset))]
+
+
+def test_parts_are_those_of_the_paper_and_share_no_child(tmp_path):
+    write(tmp_path)
+    found = {part: names(build(tmp_path, part=part)) for part in ('train', 'test', 'fit')}
+    found['held-out'] = names(build(tmp_path, part='held-out'))
+    assert found['train'] == NAMES[:20] and found['test'] == NAMES[20:]
+    assert found['fit'] + found['held-out'] == found['train']
+    assert (len(found['test']), len(found['held-out'])) == (8, 4)
+    children = [{name[:-1] for name in found[part]} for part in ('fit', 'held-out', 'test')]
+    assert not any(a & b for a in children for b in children if a is not b)
+
+
+@pytest.mark.parametrize(('images', 'manual'), [('images', 'manual'), ('', '')])
+def test_masks_of_every_kind_mean_the_same(tmp_path, images, manual):
+    dataset = build(write(tmp_path, images, manual), images, manual)
+    for n in range(3):
+        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], VESSELS)
+    second = build(tmp_path, images, manual, observer='2ndHO')
+    np.testing.assert_array_equal(second[0]['gt_seg_map'], ~VESSELS)
+
+
+def test_a_subset_of_the_classes(tmp_path):
+    dataset = build(write(tmp_path), metainfo=dict(classes=('vessel',)))
+    for n in range(3):
+        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], np.where(VESSELS, 0, 255))
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    with pytest.raises(UserError, match="one of train, test, fit, held-out, found 'val'"):
+        build(tmp_path, part='val')
+    write(tmp_path)
+    Image.fromarray(np.full((6, 8), 7, np.uint8)).save(tmp_path / 'manual/Image_01L_1stHO.png')
+    with DefaultScope.overwrite_default_scope('mmprompt'):
+        cfg = Config.fromfile(str(CONFIG)).test_dataloader.dataset
+        cfg.update(data_root=str(tmp_path), part='train')
+        with pytest.raises(UserError, match=r'Image_01L_1stHO\.png.*0 to 1.*found 7 \(48 pixels\)'):
+            DATASETS.build(dict(type='GuardedDataset', dataset=cfg))[0]
+    (tmp_path / 'images/Image_03R.jpg').unlink()
+    with pytest.raises(UserError, match='expected the 28 images of CHASE-DB1.*found 27'):
+        build(tmp_path)
+    (tmp_path / 'manual/Image_02L_1stHO.png').unlink()
+    with pytest.raises(UserError, match='Image_02L_1stHO.png'):
+        build(tmp_path)
