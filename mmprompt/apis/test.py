@@ -45,7 +45,7 @@ def test(
     prompt = None
     cfg.load_from, cfg.resume = None, False
     if weights is not None and Path(weights).suffix == '.safetensors':
-        prompt = PromptFile.load(weights)
+        prompt = PromptFile.load(weights, kinds=('prompt', 'head'))
     elif weights is not None:
         load_strict(weights)  # refused here, before anything is built
         cfg.load_from = str(weights)

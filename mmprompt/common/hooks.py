@@ -135,6 +135,8 @@ class NonFiniteLossHook(Hook):
 class PromptFileHook(Hook):
     """Write what was learned to ``work_dir/prompt.safetensors`` after training.
 
+    A model with ``export_files()`` names its files itself.
+
     Args:
         filename: the file's name inside the work directory.
     """
@@ -147,13 +149,21 @@ class PromptFileHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         model = bare_model(runner)
-        if runner.rank != 0 or not hasattr(model, 'export_prompt'):
+        if runner.rank != 0:
             return
-        prompt = model.export_prompt()
-        for key, value in recipe_of(runner).items():
-            prompt.recipe.setdefault(key, value)
-        path = prompt.save(f'{runner.work_dir}/{self.filename}')
-        runner.logger.info(f'Prompt file: {path} ({path.stat().st_size:,} bytes)')
+        if hasattr(model, 'export_files'):
+            files = model.export_files()
+        else:
+            files = (
+                {self.filename: model.export_prompt()} if hasattr(model, 'export_prompt') else {}
+            )
+        for filename, file in files.items():
+            for key, value in recipe_of(runner).items():
+                file.recipe.setdefault(key, value)
+            path = file.save(f'{runner.work_dir}/{filename}')
+            runner.logger.info(
+                f'{file.kind.capitalize()} file: {path} ({path.stat().st_size:,} bytes)'
+            )
 
 
 def recipe_of(runner: Any) -> dict:

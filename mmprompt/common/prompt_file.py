@@ -13,7 +13,6 @@ from mmprompt.common.checkpoint import load_tensors, read_metadata, save_tensors
 from mmprompt.common.errors import UserError
 
 FORMAT = 1
-KIND = 'prompt'
 
 
 @dataclass
@@ -26,6 +25,7 @@ class PromptFile:
         classes: the class names, in the order of the tensors' class axis.
         base_fingerprint: `checkpoint.fingerprint` of the frozen base.
         recipe: how it was trained, plain JSON values.
+        kind: 'prompt', or 'head' for a trained head that belongs to the same base.
     """
 
     tensors: dict[str, Tensor]
@@ -34,13 +34,14 @@ class PromptFile:
     base_fingerprint: str
     recipe: dict = field(default_factory=dict)
     path: Path | None = None
+    kind: str = 'prompt'
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the file atomically: 4 bytes per parameter plus names and recipe."""
         tensors = {k: v.detach().to('cpu', torch.float32) for k, v in self.tensors.items()}
         metadata = {
             'format': str(FORMAT),
-            'kind': KIND,
+            'kind': self.kind,
             'method': self.method,
             'classes': json.dumps(list(self.classes), ensure_ascii=False),
             'base_fingerprint': self.base_fingerprint,
@@ -49,20 +50,24 @@ class PromptFile:
         return save_tensors(path, tensors, metadata)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> 'PromptFile':
+    def load(cls, path: str | os.PathLike, kinds: Sequence[str] = ('prompt',)) -> 'PromptFile':
         """Read a prompt file.
+
+        Args:
+            path: the file.
+            kinds: what may be in it.
 
         Raises:
             UserError: if it is missing, cut, something else, or of a newer format.
         """
         path = Path(path)
         metadata = read_metadata(path)
-        if metadata.get('kind') != KIND or 'format' not in metadata:
-            kind = metadata.get('kind')
+        kind = metadata.get('kind')
+        if kind not in kinds or 'format' not in metadata:
             found = f'weights of kind {kind!r}' if kind else 'other weights'
             raise UserError(
-                f'{path}: expected a prompt file, found {found}. Give the {KIND}.safetensors that '
-                f'training wrote into its work directory.'
+                f'{path}: expected a {kinds[0]} file, found {found}. Give the '
+                f'{kinds[0]}.safetensors that training wrote into its work directory.'
             )
         number = metadata['format']
         if not number.isdecimal() or int(number) > FORMAT:
@@ -78,6 +83,7 @@ class PromptFile:
                 base_fingerprint=metadata['base_fingerprint'],
                 recipe=json.loads(metadata['recipe']),
                 path=path,
+                kind=kind,
             )
         except (KeyError, ValueError) as error:
             raise UserError(

@@ -1,5 +1,5 @@
 """One folder per paper. Methods never import one another."""
 
-from mmprompt.methods import ssprompt
+from mmprompt.methods import spm, ssprompt
 
-__all__ = ['ssprompt']
+__all__ = ['spm', 'ssprompt']
