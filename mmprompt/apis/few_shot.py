@@ -66,7 +66,8 @@ def report(manifest: Manifest) -> str:
     return '\n'.join(lines)
 
 
-def _progress(indices: range) -> Iterator[int]:
+def progress(indices: range) -> Iterator[int]:
+    """Go through indices of images whose labels are read; say every 2 s how far."""
     shown = time.monotonic()
     for i in indices:
         if time.monotonic() - shown > 2:
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
                 f'write it: --out data/few_shot/NAME.json'
             )
         manifest = make_manifest(
-            training_dataset(cfg), args.k, args.seed, args.sampling, args.allow_missing, _progress
+            training_dataset(cfg), args.k, args.seed, args.sampling, args.allow_missing, progress
         )
         manifest.save(out)
         print(report(manifest))
