@@ -56,6 +56,16 @@ def _acdc(condition: str) -> Layout:
     )
 
 
+def _vessels(root: str, name: str, ending: str) -> Layout:
+    return Layout(
+        root,
+        f'images/{{split}}/{name}.png',
+        f'annotations/{{split}}/{name}{ending}',
+        ('training', 'validation'),
+        {0: 0, 1: 1},
+    )
+
+
 LAYOUTS = {
     'cityscapes': Layout(
         'cityscapes',
@@ -96,7 +106,19 @@ LAYOUTS = {
         'ImageSets/SegmentationContext/{split}.txt',
     ),
     **{f'acdc-{c}': _acdc(c) for c in ('fog', 'night', 'rain', 'snow')},
+    'vaihingen': Layout(
+        'vaihingen',
+        'img_dir/{split}/area1_{i}_0_512_512.png',
+        'ann_dir/{split}/area1_{i}_0_512_512.png',
+        ('train', 'val'),
+        {0: 255, **{i: i - 1 for i in range(1, 7)}},
+    ),
+    'chase-db1': _vessels('CHASE_DB1', 'Image_{i:02d}L', '_1stHO.png'),
+    'stare': _vessels('STARE', 'im{i:04d}', '.ah.png'),
+    'hrf': _vessels('HRF', '{i:02d}_h', '.png'),
 }
+#: CHASE-DB1 as its archive unpacks, which names no split.
+CHASE_NAMES = tuple(f'Image_{child:02d}{eye}' for child in range(1, 15) for eye in 'LR')
 
 
 def find_layout(data_root: str, img_path: str) -> Layout | None:
@@ -155,3 +177,24 @@ def write(
             listing.parent.mkdir(parents=True, exist_ok=True)
             listing.write_text(''.join(f'{name.stem}\n' for name in names))
     return written
+
+
+def write_chase(
+    folder: Path, size: tuple[int, int], images: str = 'images', manual: str = 'manual'
+) -> np.ndarray:
+    """Write CHASE-DB1's 28 images with the same vessels, the second observer's being the rest.
+
+    The masks are of 1 bit, of 0 and 1, and of 0 and 255 in turn.
+
+    Returns:
+        (H, W) bool, where the first observer sees vessels.
+    """
+    vessels = draw([0, 1], size, seed=0).astype(bool)
+    for part in (images, manual):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for n, name in enumerate(CHASE_NAMES):
+        Image.fromarray(np.full((*size, 3), n, np.uint8)).save(folder / images / f'{name}.jpg')
+        mask = [vessels, vessels.astype(np.uint8), vessels.astype(np.uint8) * 255][n % 3]
+        Image.fromarray(mask).save(folder / manual / f'{name}_1stHO.png')
+        Image.fromarray(~vessels).save(folder / manual / f'{name}_2ndHO.png')
+    return vessels

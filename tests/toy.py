@@ -6,7 +6,7 @@ from pathlib import Path
 import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
-from layouts import LAYOUTS, find_layout
+from layouts import LAYOUTS, find_layout, write_chase
 from layouts import write as write_layout
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import PixelData
@@ -183,6 +183,12 @@ def write_camvid(root: Path, size=(HEIGHT, WIDTH)) -> Path:
     return root
 
 
+def write_chase_db1(root: Path, size=(HEIGHT, WIDTH)) -> Path:
+    """Write images and masks in the folders of CHASE-DB1's archive."""
+    write_chase(root, size)
+    return root
+
+
 def _walk(node):
     if isinstance(node, dict):
         yield node
@@ -200,7 +206,11 @@ def _toy_data(dataset: ConfigDict, folder: Path) -> Path:
         if not root.exists():
             write_layout(folder, layout, [(HEIGHT, WIDTH), (WIDTH, HEIGHT)], cell=2)
         return root
-    writer = {'mmseg.CityscapesDataset': write_streets, 'CamVidDataset': write_camvid}[dataset.type]
+    writer = {
+        'mmseg.CityscapesDataset': write_streets,
+        'CamVidDataset': write_camvid,
+        'ChaseDB1FolderDataset': write_chase_db1,
+    }[dataset.type]
     root = folder / writer.__name__
     return root if root.exists() else writer(root)
 

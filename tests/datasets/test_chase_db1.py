@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import CHASE_NAMES, write_chase
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
@@ -12,22 +13,8 @@ from mmprompt.common.errors import UserError
 from mmprompt.datasets import ChaseDB1FolderDataset
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets/chase-db1_folder.py'
-NAMES = [f'Image_{child:02d}{eye}' for child in range(1, 15) for eye in 'LR']
 PIPELINE = [dict(type='mmseg.LoadAnnotations')]
-VESSELS = np.zeros((6, 8), bool)
-VESSELS[2:4] = True
-
-
-def write(folder: Path, images: str = 'images', manual: str = 'manual') -> Path:
-    """28 images; masks of 1 bit, of 0 and 1, and of 0 and 255 in turn."""
-    for part in (images, manual):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    for n, name in enumerate(NAMES):
-        Image.fromarray(np.full((6, 8, 3), n, np.uint8)).save(folder / images / f'{name}.jpg')
-        mask = [VESSELS, VESSELS.astype(np.uint8), VESSELS.astype(np.uint8) * 255][n % 3]
-        Image.fromarray(mask).save(folder / manual / f'{name}_1stHO.png')
-        Image.fromarray(~VESSELS).save(folder / manual / f'{name}_2ndHO.png')
-    return folder
+SIZE = (6, 8)
 
 
 def build(folder: Path, images: str = 'images', manual: str = 'manual', **kwargs):
@@ -43,10 +30,10 @@ def names(dataset) -> list[str]:
 
 
 def test_parts_are_those_of_the_paper_and_share_no_child(tmp_path):
-    write(tmp_path)
+    write_chase(tmp_path, SIZE)
     found = {part: names(build(tmp_path, part=part)) for part in ('train', 'test', 'fit')}
     found['held-out'] = names(build(tmp_path, part='held-out'))
-    assert found['train'] == NAMES[:20] and found['test'] == NAMES[20:]
+    assert found['train'] == list(CHASE_NAMES[:20]) and found['test'] == list(CHASE_NAMES[20:])
     assert found['fit'] + found['held-out'] == found['train']
     assert (len(found['test']), len(found['held-out'])) == (8, 4)
     children = [{name[:-1] for name in found[part]} for part in ('fit', 'held-out', 'test')]
@@ -55,24 +42,26 @@ def test_parts_are_those_of_the_paper_and_share_no_child(tmp_path):
 
 @pytest.mark.parametrize(('images', 'manual'), [('images', 'manual'), ('', '')])
 def test_masks_of_every_kind_mean_the_same(tmp_path, images, manual):
-    dataset = build(write(tmp_path, images, manual), images, manual)
+    vessels = write_chase(tmp_path, SIZE, images, manual)
+    dataset = build(tmp_path, images, manual)
     for n in range(3):
-        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], VESSELS)
+        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], vessels)
     second = build(tmp_path, images, manual, observer='2ndHO')
-    np.testing.assert_array_equal(second[0]['gt_seg_map'], ~VESSELS)
+    np.testing.assert_array_equal(second[0]['gt_seg_map'], ~vessels)
 
 
 def test_a_subset_of_the_classes(tmp_path):
-    dataset = build(write(tmp_path), metainfo=dict(classes=('vessel',)))
+    vessels = write_chase(tmp_path, SIZE)
+    dataset = build(tmp_path, metainfo=dict(classes=('vessel',)))
     for n in range(3):
-        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], np.where(VESSELS, 0, 255))
+        np.testing.assert_array_equal(dataset[n]['gt_seg_map'], np.where(vessels, 0, 255))
 
 
 def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(UserError, match="one of train, test, fit, held-out, found 'val'"):
         build(tmp_path, part='val')
-    write(tmp_path)
-    Image.fromarray(np.full((6, 8), 7, np.uint8)).save(tmp_path / 'manual/Image_01L_1stHO.png')
+    write_chase(tmp_path, SIZE)
+    Image.fromarray(np.full(SIZE, 7, np.uint8)).save(tmp_path / 'manual/Image_01L_1stHO.png')
     with DefaultScope.overwrite_default_scope('mmprompt'):
         cfg = Config.fromfile(str(CONFIG)).test_dataloader.dataset
         cfg.update(data_root=str(tmp_path), part='train')
