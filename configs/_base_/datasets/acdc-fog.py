@@ -1,29 +1,17 @@
-# ACDC's images taken in fog, in the official folders; docs/datasets.md says where to get them.
+# ACDC's images taken in fog; see acdc.py.
 #   python tools/make_few_shot_split.py configs/_base_/datasets/acdc-fog.py
-_base_ = ['./short-side-512.py', './street-classes.py']
-dataset_type = 'mmseg.CityscapesDataset'
-data_root = '{{$MMPROMPT_DATA:data}}/acdc'
+_base_ = './acdc.py'
 manifest = '{{$MMPROMPT_DATA:data}}/acdc/fog_16shot_seed0.json'
 
 train_dataloader = dict(
     dataset=dict(
         manifest=manifest,
         dataset=dict(
-            type=dataset_type,
-            data_root=data_root,
             data_prefix=dict(img_path='rgb_anon/fog/train', seg_map_path='gt/fog/train'),
-            img_suffix='_rgb_anon.png',
-            seg_map_suffix='_gt_labelTrainIds.png',
         ),
     ),
 )
 val_dataloader = dict(
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix=dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val'),
-        img_suffix='_rgb_anon.png',
-        seg_map_suffix='_gt_labelTrainIds.png',
-    ),
+    dataset=dict(data_prefix=dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')),
 )
 test_dataloader = val_dataloader

@@ -1,29 +1,17 @@
-# ACDC's images taken at night, in the official folders; docs/datasets.md says where to get them.
+# ACDC's images taken at night; see acdc.py.
 #   python tools/make_few_shot_split.py configs/_base_/datasets/acdc-night.py
-_base_ = ['./short-side-512.py', './street-classes.py']
-dataset_type = 'mmseg.CityscapesDataset'
-data_root = '{{$MMPROMPT_DATA:data}}/acdc'
+_base_ = './acdc.py'
 manifest = '{{$MMPROMPT_DATA:data}}/acdc/night_16shot_seed0.json'
 
 train_dataloader = dict(
     dataset=dict(
         manifest=manifest,
         dataset=dict(
-            type=dataset_type,
-            data_root=data_root,
             data_prefix=dict(img_path='rgb_anon/night/train', seg_map_path='gt/night/train'),
-            img_suffix='_rgb_anon.png',
-            seg_map_suffix='_gt_labelTrainIds.png',
         ),
     ),
 )
 val_dataloader = dict(
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix=dict(img_path='rgb_anon/night/val', seg_map_path='gt/night/val'),
-        img_suffix='_rgb_anon.png',
-        seg_map_suffix='_gt_labelTrainIds.png',
-    ),
+    dataset=dict(data_prefix=dict(img_path='rgb_anon/night/val', seg_map_path='gt/night/val')),
 )
 test_dataloader = val_dataloader
