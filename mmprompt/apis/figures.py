@@ -9,6 +9,9 @@ import numpy as np
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
+#: Of level lines, one after the other; told apart in print without colour too.
+_DASHES = ('--', ':', '-.', (0, (8, 2, 1, 2, 1, 2)))
+
 
 def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """Paint a label map.
@@ -111,11 +114,12 @@ def draw_curve(
         path: the PNG to write.
     """
     figure, axis = plt.subplots(figsize=(5.2, 3.6))
-    shots = sorted({k for values in lines.values() for k in values if k > 0})
+    shots, levels = sorted({k for values in lines.values() for k in values if k > 0}), 0
     for number, (name, values) in enumerate(lines.items()):
         colour = f'C{number % 10}'
         if set(values) == {0}:
-            axis.axhline(np.mean(values[0]), color='#666666', linestyle='--', label=name)
+            style, levels = _DASHES[levels % len(_DASHES)], levels + 1
+            axis.axhline(np.mean(values[0]), color=colour, linestyle=style, label=name)
             continue
         places = sorted(k for k in values if k > 0)
         means = [np.mean(values[k]) for k in places]

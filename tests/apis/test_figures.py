@@ -72,6 +72,18 @@ def test_a_curve_has_means_and_the_zero_shot_level(monkeypatch):
     assert spans[0][:, 1].tolist() == pytest.approx([34 - 8**0.5, 34 + 8**0.5])
 
 
+def test_level_lines_are_told_apart_by_colour_and_by_dashes(monkeypatch):
+    names = ('zero-shot', 'zero-shot-bare', 'zero-shot-grid')
+    lines = {name: {0: [30.0 + n]} for n, name in enumerate(names)}
+    lines |= {'SSPrompt': {4: [32.0], 16: [40.0]}}
+    (axis,) = shown(monkeypatch, draw_curve, lines, 'mIoU (%)', 'x.png')
+    drawn = [line for line in axis.lines if line.get_label() in names]
+    assert [line.get_ydata()[0] for line in drawn] == [30.0, 31.0, 32.0]
+    curve = next(line for line in axis.lines if line.get_marker() == 'o')
+    assert len({line.get_color() for line in (*drawn, curve)}) == 4
+    assert len({line.get_linestyle() for line in drawn}) == 3
+
+
 def test_the_demo_table_lines_up():
     results = {
         'zero-shot': dict(miou=30.126, parameters=0, bytes=0, seconds=None),
