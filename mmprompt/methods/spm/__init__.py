@@ -5,8 +5,18 @@ finds where a backbone can be cut, `backbone` wraps one (Figure 1), `segmentor` 
 (Eq. 5), `adapters` holds what the method is compared with on Vision Transformers.
 """
 
+from mmprompt.methods.spm.adapters import VPT, AdaptFormer, LoRA
 from mmprompt.methods.spm.backbone import SPMBackbone
 from mmprompt.methods.spm.matcher import SPM, PyramidDilatedConv
 from mmprompt.methods.spm.segmentor import SPMDetector, SPMSegmentor
 
-__all__ = ['SPM', 'PyramidDilatedConv', 'SPMBackbone', 'SPMDetector', 'SPMSegmentor']
+__all__ = [
+    'SPM',
+    'VPT',
+    'AdaptFormer',
+    'LoRA',
+    'PyramidDilatedConv',
+    'SPMBackbone',
+    'SPMDetector',
+    'SPMSegmentor',
+]
