@@ -110,10 +110,10 @@ test-full test-official:
 	@$(MAKE) --no-print-directory suite STACK=$(@:test-%=%)
 
 # Apart from the others and by name, so that a log shows which drop-ins ran.
-DROP_IN := tests/methods/spm/test_drop_in.py
+DROP_IN := tests/methods/spm/test_drop_in.py tests/methods/spm/test_drop_in_backbones.py
 suite: $(TESTS_DONE)
 	@echo '== tests'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --ignore=$(DROP_IN) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(DROP_IN:%=--ignore=%) $(PYTEST_ARGS)
 	@echo '== drop-in tests'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -rs $(DROP_IN)
 	@echo '== make test-$(STACK): tests and drop-in tests passed'
