@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,17 +47,20 @@ class SPMBackbone(BaseModule):
             behind the last one, before the head.
         num_classes: s, semantic categories.
         class_prior: M_0, the s category frequencies of the training labels, or the path of the
-            JSON file that ``tools/class_prior.py`` wrote; None, or a file that is
-            not there, is uniform.
+            JSON file that ``tools/class_prior.py`` wrote; None, or a file that is not there, is
+            uniform.
         prompter: config of the matchers, or one config for each place; ``in_channels`` and
             ``num_classes`` are filled in.
         tuning: 'spm'; 'head', frozen without prompts; 'full', trained without prompts; 'scratch',
             the same without pretrained weights; 'vpt', 'adaptformer' or 'lora', frozen with
             `adapters` in a Vision Transformer.
         adapter: arguments of the adapters, besides their type, for the last three.
-        in_channels: channels at each place, which spares the probe the guess.
+        in_channels: channels at each place, to be compared with what the probe finds.
         probe_size: height and width of the input on which the backbone is tried once, when this is
             built, to see the shapes of its features; unequal ones tell maps from channel-last ones.
+        pretrained: file or address of the wrapped backbone's weights, in place of its
+            ``init_cfg``; `EncoderDecoder.pretrained` is handed on by this name.
+        init_cfg: the same as a whole: in place of the wrapped backbone's ``init_cfg``.
 
     Raises:
         UserError: an unknown place, tuning or file; the message lists the places there are.
@@ -68,29 +72,39 @@ class SPMBackbone(BaseModule):
         backbone: dict,
         prompt_at: Sequence[str],
         num_classes: int,
-        class_prior: Sequence[float] | str | None = None,
+        class_prior: Sequence[float] | str | os.PathLike | None = None,
         prompter: dict | Sequence[dict] = MATCHER,
         tuning: str = 'spm',
         adapter: dict | None = None,
         in_channels: Sequence[int] | None = None,
         probe_size: tuple[int, int] = (64, 96),
+        pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if tuning not in FROZEN + TRAINED:
             raise UserError(
                 f'SPMBackbone.tuning: expected one of {", ".join(FROZEN + TRAINED)}, found '
                 f'{tuning!r}. Give one of these (--cfg-options model.backbone.tuning=spm).'
             )
         self.tuning, self.num_classes = tuning, num_classes
-        backbone = copy.deepcopy(backbone)
-        self.backbone: nn.Module = MODELS.build(
-            without_pretrained(backbone) if tuning == 'scratch' else backbone
-        )
+        backbone = copy.deepcopy(dict(backbone))
+        if pretrained is not None:
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        if init_cfg is not None:
+            backbone['init_cfg'] = init_cfg
+        if tuning == 'scratch':
+            backbone = without_pretrained(backbone)
+        self.backbone: nn.Module = MODELS.build(backbone)
+        # What reads its weights while it is built (timm's models) says so.
+        self._came_with_weights = bool(getattr(self.backbone, '_is_init', False))
         if tuning in FROZEN:
             freeze(self.backbone)
         self.prompt_at = tuple(prompt_at) if tuning == 'spm' else ()
-        self._layouts = probe(self.backbone, self.prompt_at, probe_size) if self.prompt_at else {}
+        self._layouts: dict[str, Layout] = {}
+        if self.prompt_at:
+            colours = backbone.get('in_channels', 3)
+            self._layouts = probe(self.backbone, self.prompt_at, (colours, *probe_size))
         self._check_channels(in_channels)
         self.matchers = self._build_matchers(prompter)
         self.adapters = self._build_adapters(adapter)
@@ -99,6 +113,7 @@ class SPMBackbone(BaseModule):
         self.register_buffer('class_prior', uniform, persistent=bool(self.prompt_at))
         self._prior_known = False
         self._base_loaded = False
+        self._weights_restored = False
         self._flow: _Flow | None = None
         self._record: list[Tensor] | None = None
         for index, name in enumerate(self.prompt_at):
@@ -139,12 +154,18 @@ class SPMBackbone(BaseModule):
 
     # --------------------------------------------------------------- weights
     def init_weights(self) -> None:
-        """Read the pretrained weights; matchers were initialised when they were built."""
+        """Read the pretrained weights; initialise matchers by their ``init_cfg`` if they have one.
+
+        What needs no ``init_cfg`` was initialised when it was built.
+        """
         self.load_base()
+        for part in (*self.matchers, *(self.adapters or ())):
+            if hasattr(part, 'init_weights') and not getattr(part, 'is_init', False):
+                part.init_weights()
         self._is_init = True
 
     def load_base(self) -> None:
-        """Read pretrained weights and class prior, once.
+        """Read pretrained weights and class prior, once; what a state dict gave before stays.
 
         Raises:
             UserError: a file is missing or does not fit; parameters of a frozen backbone that its
@@ -153,13 +174,14 @@ class SPMBackbone(BaseModule):
         if self._base_loaded:
             return
         self._base_loaded = True
-        load_pretrained(self.backbone, must_be_whole=self.tuning != 'scratch')
-        if self.prompt_at:
+        if not self._weights_restored and not self._came_with_weights:
+            load_pretrained(self.backbone, self.tuning in FROZEN, wanted=self.tuning != 'scratch')
+        if self.prompt_at and not self._prior_known:
             self._read_prior()
 
     def _read_prior(self) -> None:
         prior = self._prior
-        if isinstance(prior, str):
+        if isinstance(prior, (str, os.PathLike)):
             prior = read_class_prior(prior, self.num_classes) if Path(prior).is_file() else None
         if prior is None:
             return
@@ -179,6 +201,9 @@ class SPMBackbone(BaseModule):
         for name in self.backbone.state_dict():
             if (plain := prefix + name) in state:
                 state[f'{prefix}backbone.{name}'] = state.pop(plain)
+        names = dict(self.backbone.named_parameters())
+        self._weights_restored |= all(f'{prefix}backbone.{name}' in state for name in names)
+        self._prior_known |= prefix + 'class_prior' in state
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
         """State dict of the wrapped backbone by its own names, as if there were no wrapper."""
@@ -219,11 +244,16 @@ class SPMBackbone(BaseModule):
 
         Returns:
             F_{i-1} + P_i, shaped like `value`. Outside a forward of the wrapper: `value`.
+
+        Raises:
+            UserError: tokens that cannot be laid out as a map; a backward that runs the module
+                again.
         """
         flow = self._flow
         if flow is None:
+            self._refuse_recomputation(index)
             return value
-        layout: Layout = self._layouts[self.prompt_at[index]]
+        layout = self._layouts[self.prompt_at[index]]
         feature = layout.to_map(value, layout.grid(value, others, flow.image))
         semantic = flow.semantic.expand(len(feature), -1, *(flow.semantic.shape[2:]))
         if not flow.logits:  # M_0 is the same everywhere, whatever the size
@@ -232,19 +262,32 @@ class SPMBackbone(BaseModule):
         flow.logits.append(logits)
         return layout.add(value, prompt)
 
+    def _refuse_recomputation(self, index: int) -> None:
+        """Without the maps of its forward, a checkpointed module would go on without a prompt."""
+        if torch._C._current_graph_task_id() != -1:
+            raise UserError(
+                f'prompt_at: expected modules that run in the forward alone, found '
+                f'{self.prompt_at[index]!r} inside activation checkpoints, which run it again in '
+                f'the backward. Switch them off (with_cp=False) or prompt before a module that is '
+                f'outside them.'
+            )
+
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:
         """Collect the logits of the interim maps M_i, (B, s, h_i, w_i), of the forwards inside."""
-        self._record = record = []
+        outer, record = self._record, []
+        self._record = record
         try:
             yield record
         finally:
-            self._record = None
+            self._record = outer
+            if outer is not None:
+                outer.extend(record)
 
     def _warn_of_uniform_prior(self) -> None:
         if not self._prior_known:
             self._prior_known = True
-            which = f'no file {self._prior}' if isinstance(self._prior, str) else 'no class prior'
+            which = 'no class prior' if self._prior is None else f'no file {self._prior}'
             print_log(
                 f'SPMBackbone: there is {which}, so M_0 is uniform. Count the categories of the '
                 f'training labels with tools/class_prior.py CONFIG and name the file it writes in '

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
@@ -78,8 +77,9 @@ class SPMSegmentor(EncoderDecoder):
                 f'decode_head.num_classes says, found {len(classes)}.'
             )
         self.classes = None if classes is None else tuple(classes)
-        self.interim = InterimLoss(self.backbone, interim_weights, interim_loss)
-        self._paper = (paper_parameters or {}).get(self.backbone.tuning)
+        ignored = self.decode_head.ignore_index
+        self.interim = InterimLoss(self.backbone, interim_weights, interim_loss, ignored)
+        self._paper = (paper_parameters or {}).get(self.backbone.tuning) or {}
         self._check_parameters((expected_parameters or {}).get(self.backbone.tuning))
         self._fingerprint: str | None = None
         self._audited = False
@@ -98,6 +98,7 @@ class SPMSegmentor(EncoderDecoder):
         """`checkpoint.fingerprint` of the frozen backbone; None if it is trained."""
         if self.backbone.tuning not in FROZEN:
             return None
+        self.backbone.load_base()
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.backbone.backbone_state_dict())
         return self._fingerprint
@@ -133,7 +134,7 @@ class SPMSegmentor(EncoderDecoder):
         """`parameter_groups` in millions, the paper's figures beside them if they are given."""
         lines = [f'trained parameters of {self.backbone.tuning}:']
         for group, count in self.parameter_groups().items():
-            paper = f', paper {self._paper[group]:.2f} M' if self._paper else ''
+            paper = f', paper {self._paper[group]:.2f} M' if group in self._paper else ''
             lines.append(f'  {group:8} {count / 1e6:6.2f} M ({count:,}{paper})')
         return '\n'.join(lines)
 
@@ -150,7 +151,7 @@ class SPMSegmentor(EncoderDecoder):
         """The losses of the head, as in MMSegmentation, and ``interim_<i>.loss_ce`` (Eq. 5)."""
         with self.backbone.recording() as interim:
             losses = super().loss(inputs, data_samples)
-        losses.update(self.interim(interim, data_samples))
+        losses.update(self.interim(interim, data_samples, inputs.shape[-2:]))
         return losses
 
     # ----------------------------------------------------------------- files
@@ -158,7 +159,6 @@ class SPMSegmentor(EncoderDecoder):
         """What was learned beside the frozen backbone, by file name; nothing if it was trained."""
         if self.backbone.tuning not in FROZEN:
             return {}
-        self.load_base()
         names = self.classes or tuple(f'class {i}' for i in range(self.num_classes))
         files = {}
         for filename, kind in ((PROMPT_FILE, 'prompt'), (HEAD_FILE, 'head')):
@@ -178,7 +178,6 @@ class SPMSegmentor(EncoderDecoder):
         """
         if not isinstance(prompt, PromptFile):
             prompt = PromptFile.load(prompt, kinds=('prompt', 'head'))
-        self.load_base()
         files = [prompt]
         other, filename = (
             ('head', HEAD_FILE) if prompt.kind == 'prompt' else ('prompt', PROMPT_FILE)
@@ -193,18 +192,18 @@ class SPMSegmentor(EncoderDecoder):
             self.load_state_dict(state, strict=False)
 
     def _check_file(self, file: PromptFile) -> None:
+        found = {k: file.recipe.get(k) for k in self._places()}
+        if file.method == self.method and found != self._places():
+            raise UserError(
+                f'{file.path or file.kind}: expected a {file.kind} learned with {self._places()}, '
+                f'as the config says, found {found}. Use the config that trained it.'
+            )
         file.check(
             base_fingerprint=self.base_fingerprint,
             classes=self.classes or file.classes,
             shapes={k: tuple(v.shape) for k, v in self._tensors(file.kind).items()},
             method=self.method,
         )
-        found = {k: file.recipe.get(k) for k in self._places()}
-        if found != self._places():
-            raise UserError(
-                f'{file.path or file.kind}: expected a {file.kind} learned with {self._places()}, '
-                f'as the config says, found {found}. Use the config that trained it.'
-            )
 
     @property
     def method(self) -> str:
@@ -232,12 +231,19 @@ class InterimLoss(nn.Module):
         backbone: whose interim maps they are; not a part of this module.
         weights: a_i, one number for all maps or one for each.
         loss: config of the loss of one map.
+        ignore_index: label of pixels that do not count.
 
     Raises:
         ValueError: not as many weights as maps.
     """
 
-    def __init__(self, backbone: SPMBackbone, weights: float | Sequence[float], loss: dict) -> None:
+    def __init__(
+        self,
+        backbone: SPMBackbone,
+        weights: float | Sequence[float],
+        loss: dict,
+        ignore_index: int = 255,
+    ) -> None:
         super().__init__()
         places = len(backbone.prompt_at)
         if isinstance(weights, (int, float)):
@@ -249,28 +255,39 @@ class InterimLoss(nn.Module):
             )
         self.weights = tuple(weights)
         self.loss = MODELS.build(loss)
+        self.name = getattr(self.loss, 'loss_name', 'loss')
+        self.ignore_index = ignore_index
 
-    def forward(self, interim: Sequence[Tensor], data_samples: Sequence) -> dict[str, Tensor]:
+    def forward(
+        self, interim: Sequence[Tensor], data_samples: Sequence, size: Sequence[int]
+    ) -> dict[str, Tensor]:
         """The weighted losses by name; none without maps, weights or labels.
 
         Args:
             interim: logits (B, s, h_i, w_i) of each map.
-            data_samples: B samples, whose ``gt_sem_seg`` holds labels (1, H, W), 255 for none.
+            data_samples: B samples, whose ``gt_sem_seg`` holds labels (1, h, w).
+            size: height and width (H, W) of the batch, to which pictures, and so their labels, are
+                padded at the bottom and on the right.
         """
         if not any(self.weights) or not all('gt_sem_seg' in sample for sample in data_samples):
             return {}
-        labels = torch.cat([_labels(sample.gt_sem_seg) for sample in data_samples])  # (B, H, W)
-        labels = labels.long()
+        labels = torch.cat([self._padded(sample.gt_sem_seg, size) for sample in data_samples])
         losses = {}
         for index, (logits, weight) in enumerate(zip(interim, self.weights)):
             if weight:
                 logits = F.interpolate(
                     logits, size=labels.shape[-2:], mode='bilinear', align_corners=False
                 )
-                losses[f'interim_{index}.loss_ce'] = weight * self.loss(
-                    logits, labels, ignore_index=255
+                losses[f'interim_{index}.{self.name}'] = weight * self.loss(
+                    logits, labels, ignore_index=self.ignore_index
                 )
         return losses
+
+    def _padded(self, field: Any, size: Sequence[int]) -> Tensor:
+        """Labels (1, H, W) by the name of MMSegmentation or that of MMDetection."""
+        labels = field.data if 'data' in field else field.sem_seg
+        down, across = (whole - side for whole, side in zip(size, labels.shape[-2:]))
+        return F.pad(labels.long(), (0, across, 0, down), value=self.ignore_index)
 
 
 @MODELS.register_module()
@@ -278,6 +295,7 @@ def SPMDetector(  # noqa: N802  (a config names it like a class)
     detector: dict,
     interim_weights: float | Sequence[float] = 0.4,
     interim_loss: dict = CROSS_ENTROPY,
+    data_preprocessor: dict | None = None,
 ) -> nn.Module:
     """Build a detector of MMDetection whose loss includes the interim losses of Eq. 5.
 
@@ -287,32 +305,36 @@ def SPMDetector(  # noqa: N802  (a config names it like a class)
     Args:
         detector: config of any detector with an `SPMBackbone`.
         interim_weights, interim_loss: as in `SPMSegmentor`.
+        data_preprocessor: of a detector that names none; where a Runner puts that of its config.
 
     Raises:
         ValueError: another backbone.
     """
+    if data_preprocessor is not None:
+        detector = dict(dict(data_preprocessor=data_preprocessor), **detector)
     model = MODELS.build(detector)
     if not isinstance(getattr(model, 'backbone', None), SPMBackbone):
         raise ValueError(
             f'SPMDetector.detector.backbone: expected an SPMBackbone, found '
             f'{type(getattr(model, "backbone", None)).__name__}.'
         )
-    # A method of the instance, so that deepcopy binds it to the copy.
     model.interim = InterimLoss(model.backbone, interim_weights, interim_loss)
-    model.loss = MethodType(_loss_of_detector, model)
+    model.loss = _LossOfDetector(model)
     return model
 
 
-def _loss_of_detector(self: Any, batch_inputs: Tensor, batch_data_samples: list) -> dict:
-    with self.backbone.recording() as interim:
-        losses = type(self).loss(self, batch_inputs, batch_data_samples)
-    losses.update(self.interim(interim, batch_data_samples))
-    return losses
+class _LossOfDetector:
+    """Stands in for ``detector.loss``; a plain object, so that deepcopy and pickle follow it."""
 
+    def __init__(self, detector: nn.Module) -> None:
+        self.detector = detector
 
-def _labels(labels: Any) -> Tensor:
-    """The map (1, H, W) by the field of MMSegmentation or that of MMDetection."""
-    return labels.data if 'data' in labels else labels.sem_seg
+    def __call__(self, batch_inputs: Tensor, batch_data_samples: list, **kwargs: Any) -> dict:
+        model = self.detector
+        with model.backbone.recording() as interim:
+            losses = type(model).loss(model, batch_inputs, batch_data_samples, **kwargs)
+        losses.update(model.interim(interim, batch_data_samples, batch_inputs.shape[-2:]))
+        return losses
 
 
 def _group(name: str) -> str:

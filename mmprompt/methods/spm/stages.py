@@ -83,6 +83,10 @@ class Layout:
             h, w = (rounded(side / stride) for side, stride in zip(image, self.strides))
             if h * w == length:
                 return h, w
+        # Where the patch does not divide the probe's sides, its strides are not the patch's.
+        for pair in _grids(length, image):
+            if _fits_exactly(pair, image):
+                return pair
         raise UserError(
             f'prompt_at: expected a sequence of {self.prefix} tokens and one for each '
             f'{self.strides[0]:g} x {self.strides[1]:g} pixels of an input of {image[0]} x '
@@ -100,13 +104,15 @@ class Visit:
     count: int = 1
 
 
-def probe(backbone: nn.Module, names: Sequence[str], size: tuple[int, int]) -> dict[str, Layout]:
+def probe(
+    backbone: nn.Module, names: Sequence[str], picture: tuple[int, int, int]
+) -> dict[str, Layout]:
     """Find out how the inputs of modules hold feature maps.
 
     Args:
-        backbone: run once, in eval mode and without a graph, on zeros (1, 3, height, width).
+        backbone: run once, in eval mode and without a graph, on a picture of zeros.
         names: modules of the backbone, in the order in which they run, and `OUT` at the end.
-        size: height and width of the picture; unequal ones tell maps from channel-last ones.
+        picture: its channels, height and width; unequal sides tell maps from channel-last ones.
 
     Returns:
         The layout at each name.
@@ -115,7 +121,8 @@ def probe(backbone: nn.Module, names: Sequence[str], size: tuple[int, int]) -> d
         UserError: a name is unknown, repeated or out of order, its module does not run exactly
             once, or is given no feature map.
     """
-    visits, result = _visit(backbone, size)
+    size = picture[1:]
+    visits, result = _visit(backbone, picture)
     layouts = {n: recognise(v.value, v.others, size, backbone) for n, v in visits.items()}
     possible = [n for n, v in visits.items() if n and layouts[n] and v.count == 1]
     layouts[OUT] = recognise(last_map(result), (), size, backbone)
@@ -134,9 +141,9 @@ def probe(backbone: nn.Module, names: Sequence[str], size: tuple[int, int]) -> d
 def recognise(
     value: Any, others: Sequence[Any], image: tuple[int, int], backbone: nn.Module
 ) -> Layout | None:
-    """Return the layout of a tensor that some module is given for an image, or None."""
-    if not isinstance(value, Tensor) or value.dim() not in (3, 4):
-        return None
+    """Return the layout of a tensor that some module is given for one image, or None."""
+    if not isinstance(value, Tensor) or value.dim() not in (3, 4) or len(value) != 1:
+        return None  # the windows of a picture are no map of it either
     if value.dim() == 4:
         for fits in (_fits_exactly, _fits_nearly):
             if fits(value.shape[2:], image):
@@ -173,7 +180,8 @@ def replace_last_map(result: Any, value: Tensor) -> Any:
     at = 0 if is_pair else len(result) - 1
     levels = list(result)
     levels[at] = replace_last_map(levels[at], value)
-    return type(result)(levels)
+    make = getattr(result, '_make', type(result))  # named tuples take their fields one by one
+    return make(levels)
 
 
 @contextmanager
@@ -189,7 +197,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _visit(backbone: nn.Module, size: tuple[int, int]) -> tuple[dict[str, Visit], Any]:
+def _visit(backbone: nn.Module, picture: tuple[int, int, int]) -> tuple[dict[str, Visit], Any]:
     """Run the backbone once and note what each of its modules is given, in order."""
     visits: dict[str, Visit] = {}
 
@@ -204,13 +212,13 @@ def _visit(backbone: nn.Module, size: tuple[int, int]) -> tuple[dict[str, Visit]
 
     handles = [m.register_forward_pre_hook(note(n)) for n, m in backbone.named_modules() if n]
     first = next(iter(backbone.parameters()), torch.empty(0))
-    picture = torch.zeros(1, 3, *size, device=first.device, dtype=first.dtype)
+    zeros = torch.zeros(1, *picture, device=first.device, dtype=first.dtype)
     try:
         with evaluating(backbone), torch.no_grad():
-            result = backbone(picture)
+            result = backbone(zeros)
     except Exception as error:
         raise UserError(
-            f'probe_size: {type(backbone).__name__} was tried on an input of {size[0]} x {size[1]} '
+            f'probe_size: {type(backbone).__name__} was tried on an input {tuple(zeros.shape)} '
             f'to see the shapes of its features and failed: {type(error).__name__}: {error}. Set '
             f'probe_size=(height, width) of SPMBackbone to a size that it takes.'
         ) from error
