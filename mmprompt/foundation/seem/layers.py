@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmprompt.foundation.seem.frozen_attention import attention
+
 
 class DropPath(nn.Module):
     """Stochastic depth: drop the whole branch of a sample with probability `rate`."""
@@ -99,9 +101,7 @@ class Attention(nn.Module):
         if allowed is not None:
             empty = ~allowed.any(-1, keepdim=True)  # (B, 1, Lq, 1)
             allowed = allowed | empty
-        out = F.scaled_dot_product_attention(
-            self._heads(query, 0), *seen, attn_mask=allowed, is_causal=is_causal
-        )
+        out = attention(self._heads(query, 0), *seen, allowed, is_causal)
         if empty is not None:
             out = out.masked_fill(empty, 0.0)
         return self.out_proj(out.transpose(1, 2).flatten(2))
