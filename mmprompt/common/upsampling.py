@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MASK_STRIDE = 4
-TILE_VALUES = 1 << 21  # values of one tile over all its channels: 8 MiB of float32
+#: Values of one tile over all its channels: 1 MiB of float32, which stays in a core's cache.
+TILE_VALUES = 1 << 18
+GPU_TILE = 8  # tiles in one on a GPU, where it is the number of calls that costs
 TILE_COLUMNS = 128  # narrow tiles meet few columns of the source
 FLIPS = {None: (False, False), 'horizontal': (False, True), 'vertical': (True, False)}
 FLIPS['diagonal'] = (True, True)
@@ -37,6 +39,11 @@ class _Axis(NamedTuple):
     def band(self, part: slice) -> slice:
         """The sources of a part of the answer."""
         return slice(min(self.first[part]), max(self.last[part]) + 1)
+
+
+def tile_values(device: torch.device) -> int:
+    """Values of one tile over all its channels."""
+    return TILE_VALUES if device.type == 'cpu' else GPU_TILE * TILE_VALUES
 
 
 def _axis(identity: Tensor) -> _Axis:
@@ -99,14 +106,14 @@ class UpsampledMaps:
 
         Args:
             channels: what the caller makes of each pixel, if more than Q values: tiles are so
-                small that this stays under `TILE_VALUES` as well.
+                small that this stays under `tile_values` as well.
         """
         count, height, width = self.shape
         if not count:
             return
         like = self.maps
         by_row, by_column = (axis.matrix.to(like) for axis in (self._rows, self._columns))
-        cells = max(1, TILE_VALUES // max(count, channels))
+        cells = max(1, tile_values(like.device) // max(count, channels))
         columns = _slices(width, min(cells, TILE_COLUMNS))
         bands = [self._columns.band(part) for part in columns]
         widest = max(band.stop - band.start for band in bands)
@@ -139,7 +146,7 @@ class DenseMaps:
         count, height, width = self.shape
         if not count:
             return
-        for rows in _slices(height, TILE_VALUES // (max(count, channels) * width)):
+        for rows in _slices(height, tile_values(self.device) // (max(count, channels) * width)):
             yield rows, slice(0, width), self.maps[:, rows]
 
 
