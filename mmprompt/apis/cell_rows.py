@@ -12,7 +12,7 @@ from mmprompt.common.locks import process_lock
 
 KEYS = ('base', 'data', 'method', 'task', 'shots', 'seed', 'recipe')
 #: In per cent; empty where a config does not measure it.
-METRICS = ('mIoU', 'PQ', 'PQ_th', 'PQ_st', 'SQ', 'RQ', 'AP', 'AP50')
+METRICS = ('mIoU', 'aAcc', 'PQ', 'PQ_th', 'PQ_st', 'SQ', 'RQ', 'AP', 'AP50')
 COLUMNS = (*KEYS, *METRICS, 'parameters', 'train_seconds', 'seconds')
 Row = dict[str, str]
 
@@ -44,6 +44,8 @@ def cell_of(row: Mapping[str, str]) -> Cell:
 def read_rows(path: Path) -> list[Row]:
     """Rows of a file that `append_row` wrote; none if there is no file.
 
+    A metric for which an older file has no column is empty in its rows.
+
     Raises:
         UserError: the file holds other columns.
     """
@@ -51,12 +53,13 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(newline='') as stream:
         reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        found = set(reader.fieldnames or ())
+        if not set(COLUMNS) - set(METRICS) <= found <= set(COLUMNS):
             raise UserError(
                 f'{path}: expected the columns {",".join(COLUMNS)}, found '
                 f'{",".join(reader.fieldnames or ["none"])}. Give another --out.'
             )
-        return list(reader)
+        return [dict.fromkeys(COLUMNS, '') | row for row in reader]
 
 
 def append_row(path: Path, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""What the tables of the papers are made of here: cells, each one training and measurement.
+"""What tables are made of: cells, each one training and measurement.
 
 A cell belongs to no table: what two tables share is one cell, and runs once.
 """
@@ -7,24 +7,81 @@ import copy
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmprompt.apis.cli import find_config
-from mmprompt.common.errors import UserError
+from mmprompt.apis.suites import (
+    INSTANCE,
+    PANOPTIC,
+    SEMANTIC,
+    VALIDATION,
+    Column,
+    Suite,
+    Table,
+)
 
-SEMANTIC, INSTANCE, PANOPTIC = 'semantic', 'instance', 'panoptic'
-TASKS = (SEMANTIC, INSTANCE, PANOPTIC)
 #: Methods without anything to learn.
-UNTRAINED = ('zero-shot', 'zero-shot-bare', 'zero-shot-grid')
+UNTRAINED = ('zero-shot', 'zero-shot-bare', 'zero-shot-grid', 'seem')
 #: Learning rates of the 200 steps of AdamW where they are not the config's; docs/results.md says
 #: how they were chosen.
 LEARNING_RATES = {
     **dict.fromkeys(('coop', 'coop-m4', 'coop-csc', 'locn'), 3e-3),
     'head': 1e-3,
     'full': 1e-4,
+}
+#: Bases that take these rates: those with the schedule of few steps on which they were chosen.
+_TUNED = ('nano', 'r50')
+_LEAF = 'configs/ssprompt/{base}_{data}{task}_16shot.py'
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table that is more than a method's name put into the usual config.
+
+    Attributes:
+        method: a name of `mmprompt.methods.ssprompt.methods.METHODS`; None leaves the config's.
+        leaf: the config, with the places {base}, {data} and {task}.
+        options: values by path into it; texts may have the place {condition}, the last part of
+            the name of the data.
+    """
+
+    method: str | None
+    leaf: str = _LEAF
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def options_for(self, data: str) -> dict[str, Any]:
+        """The options of a cell on `data`."""
+        condition = data.removesuffix(VALIDATION).rpartition('-')[2]
+        return {
+            path: value.format(condition=condition) if isinstance(value, str) else value
+            for path, value in self.options.items()
+        }
+
+
+def _reading(source: str, **more: Any) -> Variant:
+    options = {'model.decode_head.spatial_prompt.source': source, **more}
+    # What the leaf counted holds for its own reading; the head's closed form checks all of them.
+    return Variant('ssprompt', options={'model.expected_parameters': None, **options})
+
+
+VARIANTS = {
+    'ssprompt-query-pos': _reading('query_pos'),
+    'ssprompt-both': _reading('both'),
+    'ssprompt-grid': _reading('grid', **{'model.decode_head.decoder.object_tokens': True}),
+    'ssprompt-published': Variant('ssprompt', _LEAF.replace('.py', '_published.py')),
+    'coop-native': Variant('coop', _LEAF.replace('.py', '_coop_native.py')),
+    'seem': Variant(
+        None,
+        'configs/seem/seem-nano_streets-clear.py',
+        {
+            'model.base': 'mmprompt://seem-nano_streets',
+            'test_dataloader.dataset.data_root': 'data/streets/{condition}',
+        },
+    ),
 }
 
 
@@ -33,9 +90,9 @@ class Cell:
     """One training and its measurement.
 
     Attributes:
-        base: the frozen model: 'nano', 'r50', 'focal-t', 'focal-l' or 'davit-l'.
-        data: the data set, as configs name it.
-        method: a name of `mmprompt.methods.ssprompt.methods.METHODS`.
+        base: the frozen model: 'nano', 'r50', 'mobile-sam', 'focal-t', 'focal-l' or 'davit-l'.
+        data: the data set, as configs name it; '-val' at the end: measured on its validation split.
+        method: a name of `mmprompt.methods.ssprompt.methods.METHODS`, or of `VARIANTS`.
         task: what is trained. Configs of 'instance' and 'panoptic' measure all three tasks.
         shots: images per class; 0 if nothing is trained.
         seed: of the draw of images and of training; 0 if nothing is trained.
@@ -56,152 +113,6 @@ class Cell:
         return f'{self.base} on {self.data}: {self.method}{task}{trained}'
 
 
-@dataclass(frozen=True)
-class Suite:
-    """The data sets on which a base is measured.
-
-    Attributes:
-        common: those of Table 2.
-        adverse: those of Table 3.
-        main: the one of the other tables, which is Cityscapes in the papers.
-        tasks: those for which `main` has configs.
-    """
-
-    common: tuple[str, ...]
-    adverse: tuple[str, ...]
-    main: str
-    tasks: tuple[str, ...] = TASKS
-
-
-_PUBLIC = ('cityscapes', 'bdd100k', 'mapillary', 'ade20k', 'pascal-context')
-_ACDC = tuple(f'acdc-{condition}' for condition in ('fog', 'night', 'rain', 'snow'))
-_STREETS = tuple(f'streets-{condition}' for condition in ('fog', 'night', 'rain', 'snow'))
-SUITES = {
-    ('nano', 'streets'): Suite(('streets-clear',), _STREETS, 'streets-fog'),
-    ('nano', 'camvid'): Suite(('camvid-day',), ('camvid-dusk',), 'camvid-dusk', (SEMANTIC,)),
-    ('r50', 'camvid'): Suite((), ('camvid-dusk',), 'camvid-dusk', (SEMANTIC,)),
-    ('focal-t', 'public'): Suite(_PUBLIC, _ACDC, 'cityscapes'),
-    ('focal-l', 'public'): Suite(_PUBLIC, _ACDC, 'cityscapes', (SEMANTIC,)),
-    ('davit-l', 'public'): Suite(_PUBLIC, _ACDC, 'cityscapes', (SEMANTIC,)),
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: where its numbers are measured, and which metric they are."""
-
-    label: str
-    data: str
-    task: str = SEMANTIC
-    shots: int = 16
-    metric: str = 'mIoU'
-
-
-@dataclass(frozen=True)
-class Table:
-    """A grid of cells.
-
-    Attributes:
-        name: as on the command line; a number is that of the paper.
-        title: what it shows.
-        methods: rows.
-        seeds: how many, from 0 on.
-    """
-
-    name: str
-    title: str
-    methods: tuple[str, ...]
-    seeds: int = 1
-
-    def columns(self, suite: Suite) -> tuple[Column, ...]:
-        """The columns of a suite."""
-        if self.name == '4':
-            metrics = dict(zip(TASKS, ('mIoU', 'AP50', 'PQ')))
-            return tuple(Column(t, suite.main, t, metric=metrics[t]) for t in suite.tasks)
-        if self.name == '6':
-            return tuple(Column(f'{k}-shot', suite.main, shots=k) for k in (16, 12, 8, 4))
-        data = {'2': suite.common, '3': suite.adverse}.get(self.name, (suite.main,))
-        return tuple(Column(name, name) for name in data)
-
-
-_COMPARED = ('zero-shot', 'coop', 'locn', 'ssprompt')
-_ABLATION = (
-    'zero-shot',
-    'spaprompt-embedding-only',
-    'spaprompt',
-    'semprompt-embedding-only',
-    'semprompt',
-    'ssprompt',
-)
-TABLES = {
-    table.name: table
-    for table in (
-        Table('2', 'methods on common data sets', _COMPARED, seeds=3),
-        Table('3', 'methods under adverse conditions', _COMPARED, seeds=3),
-        Table('4', 'three tasks', ('zero-shot', 'ssprompt')),
-        Table('5', 'ablation', _ABLATION, seeds=3),
-        Table('6', 'images per class', ('zero-shot', 'ssprompt')),
-        Table('8', 'VSPL', ('zero-shot', 'zero-shot-grid', 'vspl', 'spaprompt', 'ssprompt')),
-        Table('10', 'prompt engineering', ('zero-shot-bare', *_COMPARED)),
-        Table(
-            'methods',
-            'every method (no table of a paper)',
-            (
-                'zero-shot-bare',
-                'zero-shot',
-                'coop',
-                'coop-m4',
-                'coop-csc',
-                'locn',
-                'vspl',
-                'spaprompt',
-                'semprompt',
-                'ssprompt-embedding-only',
-                'ssprompt',
-                'head',
-                'full',
-            ),
-        ),
-    )
-}
-
-
-def find_suite(base: str, data: str) -> Suite:
-    """The suite of a base, restricted to one data set if `data` is its name.
-
-    Raises:
-        UserError: the base has no such data.
-    """
-    if (base, data) in SUITES:
-        return SUITES[base, data]
-    known = []
-    for (owner, name), suite in SUITES.items():
-        if owner != base:
-            continue
-        members = dict.fromkeys((*suite.common, *suite.adverse, suite.main))
-        known += [name, *members]
-        if data in members:
-            common, adverse = (
-                tuple(d for d in part if d == data) for part in (suite.common, suite.adverse)
-            )
-            tasks = suite.tasks if data == suite.main else (SEMANTIC,)
-            return Suite(common, adverse, data, tasks)
-    raise UserError(
-        f'--data {data}: expected data of the base {base} ({", ".join(known)}), found none of that '
-        f'name. Correct --base or --data.'
-    )
-
-
-def suite_name(base: str, data: str) -> str:
-    """The suite to which data belong: the name of its folder of results."""
-    for owner, name in SUITES:
-        suite = SUITES[owner, name]
-        if owner == base and data in (name, *suite.common, *suite.adverse, suite.main):
-            return name
-    find_suite(base, data)
-    raise AssertionError('find_suite raises for what is in no suite')
-
-
 def make_cell(base: str, column: Column, method: str, seed: int) -> Cell:
     """The cell behind a place of a table."""
     task = column.task
@@ -209,7 +120,7 @@ def make_cell(base: str, column: Column, method: str, seed: int) -> Cell:
         # The configs of both measure the same frozen model in all three tasks.
         task = PANOPTIC if task == INSTANCE else task
         return Cell(base, column.data, method, task, 0, 0, '-')
-    recipe = recipe_of(base, column.data, task, method)
+    recipe = recipe_of(base, column.data, task, method, column.rate)
     return Cell(base, column.data, method, task, column.shots, seed, recipe)
 
 
@@ -225,9 +136,15 @@ def cells_of(
     yield from found
 
 
-def leaf_of(base: str, data: str, task: str) -> str:
-    """The 16-shot config of which a cell is a variation."""
-    return f'configs/ssprompt/{base}_{data}{"" if task == SEMANTIC else f"-{task}"}_16shot.py'
+def variant_of(method: str) -> Variant:
+    """What a row changes: a variant of that name, or the method of that name alone."""
+    return VARIANTS.get(method) or Variant(method)
+
+
+def leaf_of(base: str, data: str, task: str, method: str) -> str:
+    """The config of which a cell is a variation."""
+    places = dict(base=base, data=data.removesuffix(VALIDATION))
+    return variant_of(method).leaf.format(**places, task='' if task == SEMANTIC else f'-{task}')
 
 
 @functools.cache
@@ -235,34 +152,46 @@ def _read(leaf: str) -> Config:
     return find_config(leaf)
 
 
-def _with_method(cfg: Config, method: str) -> None:
-    cfg.model.method = method
-    optimizer = cfg.optim_wrapper.optimizer
-    if optimizer.type == 'AdamW' and method in LEARNING_RATES:
-        optimizer.lr = LEARNING_RATES[method]
+def _with_method(base: str, data: str, task: str, method: str) -> Config:
+    """A copy of the leaf, with the method, its learning rate and its options."""
+    cfg, variant = copy.deepcopy(_read(leaf_of(base, data, task, method))), variant_of(method)
+    if data.endswith(VALIDATION):
+        cfg.test_dataloader = copy.deepcopy(cfg.val_dataloader)
+    if variant.method is not None:
+        cfg.model.method = variant.method
+        optimizer = cfg.optim_wrapper.optimizer
+        if base in _TUNED and optimizer.type == 'AdamW':
+            optimizer.lr = LEARNING_RATES.get(variant.method, optimizer.lr)
+    cfg.merge_from_dict(variant.options_for(data))
+    return cfg
 
 
 @functools.cache
-def recipe_of(base: str, data: str, task: str, method: str) -> str:
-    """How a method is trained, in words."""
-    cfg = copy.deepcopy(_read(leaf_of(base, data, task)))
-    _with_method(cfg, method)
+def recipe_of(base: str, data: str, task: str, method: str, rate: float | None = None) -> str:
+    """How a method is trained, in words.
+
+    Args:
+        base, data, task, method: as in a cell.
+        rate: learning rate instead of the method's own.
+    """
+    cfg = _with_method(base, data, task, method)
     optimizer, steps = cfg.optim_wrapper.optimizer, cfg.train_cfg.max_iters
-    batch = cfg.train_dataloader.batch_size
-    return f'{optimizer.type} {optimizer.lr:g}, {steps} steps of {batch}'
+    batch, rate = cfg.train_dataloader.batch_size, optimizer.lr if rate is None else rate
+    return f'{optimizer.type} {rate:g}, {steps} steps of {batch}'
 
 
 def cell_config(cell: Cell, work_dir: str) -> Config:
-    """The config of one cell: its leaf with the cell's method, images and seed."""
-    cfg = copy.deepcopy(_read(leaf_of(cell.base, cell.data, cell.task)))
-    _with_method(cfg, cell.method)
+    """The config of one cell: its leaf with the cell's method, images, learning rate and seed."""
+    cfg = _with_method(cell.base, cell.data, cell.task, cell.method)
     cfg.work_dir = work_dir
     cfg.randomness = dict(seed=cell.seed)
     if cell.shots:
+        cfg.optim_wrapper.optimizer.lr = float(re.match(r'\w+ ([\d.e+-]+), ', cell.recipe)[1])
         _choose_images(cfg.train_dataloader.dataset, cell)
-    # The test split is measured once, after training; the split for choosing is not needed.
+    # Measured once, after training; the split for choosing is not needed besides.
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
-    cfg.train_cfg.pop('val_interval', None)
+    if cfg.get('train_cfg'):
+        cfg.train_cfg.pop('val_interval', None)
     return cfg
 
 

@@ -1,13 +1,15 @@
 """A table as Markdown and CSV: what was measured here, and beside it what the paper reports."""
 
+import functools
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmprompt.apis.cell_rows import Row, cell_of
-from mmprompt.apis.cells import UNTRAINED, Column, Suite, Table, make_cell
+from mmprompt.apis.cell_rows import METRICS, Row, cell_of
+from mmprompt.apis.cells import UNTRAINED, make_cell
 from mmprompt.apis.paper_figures import PaperFigure, paper_figures
+from mmprompt.apis.suites import Column, Suite, Table
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
 
@@ -26,6 +28,12 @@ NAMES = {
     'semprompt-embedding-only': 'SemPrompt, embedding only',
     'ssprompt': 'SSPrompt',
     'ssprompt-embedding-only': 'SSPrompt, embedding only',
+    'ssprompt-query-pos': 'SSPrompt, `query_pos` (B)',
+    'ssprompt-both': 'SSPrompt, `both` (C)',
+    'ssprompt-grid': 'SSPrompt, `grid` (E)',
+    'ssprompt-published': "SSPrompt, the paper's recipe",
+    'coop-native': "CoOp, its paper's recipe",
+    'seem': 'SEEM',
     'ssprompt-cache': 'SSPrompt, feature cache',
     'coop-77': 'CoOp, texts of 77 tokens',
     'locn-77': 'LOCN, texts of 77 tokens',
@@ -36,6 +44,7 @@ SUMMARY_COLUMNS = (
     'table', 'source', 'model', 'method', 'column', 'metric', 'value', 'std', 'seeds',
 )  # fmt: skip
 MEAN = 'mean'
+METRIC_NAMES = {metric: metric.replace('_', '-') for metric in METRICS}
 
 
 class Summary:
@@ -70,35 +79,40 @@ class Summary:
                 found[seed] = float(row[column.metric])
         return found
 
-    def places(self) -> list[tuple[str, str, list[float]]]:
+    def places(self) -> list[tuple[str, Column, list[float]]]:
         """(method, column, numbers by seed) of the table, a column of means at the end."""
         found = []
         for method in self.table.methods:
             columns = [self.by_seed(method, column) for column in self.columns]
             found += [
-                (method, column.label, list(numbers.values()))
+                (method, column, list(numbers.values()))
                 for column, numbers in zip(self.columns, columns)
             ]
             if self.has_mean:
                 # Of each seed that was measured everywhere.
                 whole = set.intersection(*map(set, columns))
                 means = [statistics.mean(c[seed] for c in columns) for seed in sorted(whole)]
-                found.append((method, MEAN, means))
+                found.append((method, self.mean, means))
         return found
 
     @property
     def has_mean(self) -> bool:
         """Whether the columns are several data sets of one metric, as in Table 3."""
-        return len({column.data for column in self.columns}) > 1
+        return len({column.data for column in self.columns}) > 1 and not self.table.data_down
 
     @property
-    def labels(self) -> list[str]:
-        """Names of the columns."""
-        return [column.label for column in self.columns] + [MEAN] * self.has_mean
+    def mean(self) -> Column:
+        """The column of means."""
+        return Column(MEAN, '', metric=self.columns[0].metric)
 
-    def metric(self, label: str) -> str:
-        """The metric of a column."""
-        return next((c.metric for c in self.columns if c.label == label), self.columns[0].metric)
+    def numbers(self, method: str, column: Column) -> str:
+        """A place as it is printed; '-' if nothing is there."""
+        expected = 1 if method in UNTRAINED else len(self.seeds)
+        return format_numbers(self._by_place[method, column], expected)
+
+    @functools.cached_property
+    def _by_place(self) -> dict[tuple[str, Column], list[float]]:
+        return {(method, column): numbers for method, column, numbers in self.places()}
 
 
 def format_numbers(numbers: Sequence[float], expected: int = 1) -> str:
@@ -123,23 +137,43 @@ def paper_model(base: str) -> str:
 
 def to_markdown(summary: Summary) -> str:
     """Methods down; measured columns, then the paper's, each marked so."""
-    model = paper_model(summary.base)
-    paper = list(paper_figures(summary.table.name, model))
+    if summary.table.data_down:
+        return _data_down(summary)
+    paper = list(paper_figures(summary.table.name, paper_model(summary.base)))
     paper_columns = list(dict.fromkeys((f.column, f.metric) for f in paper))
-    heads = ['method']
-    heads += [f'{label}, {summary.metric(label)}' for label in summary.labels]
+    columns = [*summary.columns, *([summary.mean] if summary.has_mean else [])]
+    heads = ['method', *(f'{column.label}, {METRIC_NAMES[column.metric]}' for column in columns)]
     heads += [f'*paper*: {column}, {metric}' for column, metric in paper_columns]
-    lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
-    places = {(m, label): numbers for m, label, numbers in summary.places()}
+    rows = []
     for method in summary.table.methods:
-        expected = 1 if method in UNTRAINED else len(summary.seeds)
-        cells = [
-            format_numbers(places[method, label], expected) if places[method, label] else '-'
-            for label in summary.labels
-        ]
+        cells = [summary.numbers(method, column) for column in columns]
         cells += [paper_text(paper, method, *column) for column in paper_columns]
-        lines.append(f'| {NAMES[method]} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        rows.append([method_name(method, summary.base), *cells])
+    return _grid(heads, rows)
+
+
+def _data_down(summary: Summary) -> str:
+    """Data down, metrics across."""
+    (method,) = summary.table.methods
+    by_label: dict[str, list[Column]] = {}
+    for column in summary.columns:
+        by_label.setdefault(column.label, []).append(column)
+    heads = ['data', *(METRIC_NAMES[m] for m in dict.fromkeys(c.metric for c in summary.columns))]
+    rows = [
+        [label, *(summary.numbers(method, column) for column in columns)]
+        for label, columns in by_label.items()
+    ]
+    return _grid(heads, rows)
+
+
+def _grid(heads: list[str], rows: list[list[str]]) -> str:
+    lines = ['| ' + ' | '.join(line) + ' |' for line in (heads, *rows)]
+    return '\n'.join([lines[0], '|---' * len(heads) + '|', *lines[1:]])
+
+
+def method_name(method: str, base: str) -> str:
+    """A row as it is printed: what is frozen is said to be SEEM, where it is."""
+    return 'zero-shot' if (method, base) == ('zero-shot', 'mobile-sam') else NAMES[method]
 
 
 def paper_text(paper: list[PaperFigure], method: str, column: str, metric: str) -> str:
@@ -152,10 +186,12 @@ def paper_text(paper: list[PaperFigure], method: str, column: str, metric: str) 
 def caption(summary: Summary) -> str:
     """One line above a table: what the measured and the paper's columns are."""
     seeds = len(summary.seeds)
-    over = f'mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'one seed'
+    over = f'; mean ± standard deviation of {seeds} seeds' if seeds > 1 else '; one seed'
+    if set(summary.table.methods) <= set(UNTRAINED):
+        over = ''
     name, title = summary.table.name, summary.table.title
-    title = f'Table {name}, {title}' if name.isdecimal() else title.capitalize()
-    text = f'**{title}**, base `{summary.base}`; {over}.'
+    title = f'Table {name}, {title}' if name.isdecimal() else title[0].upper() + title[1:]
+    text = f'**{title}**, base `{summary.base}`{over}.'
     if any(paper_figures(summary.table.name, paper_model(summary.base))):
         model = paper_model(summary.base)
         text += f" Columns marked *paper* are the paper's own ({model}, its data): not measured."
@@ -165,10 +201,10 @@ def caption(summary: Summary) -> str:
 def to_summary_rows(summary: Summary) -> list[dict]:
     """Rows with `SUMMARY_COLUMNS`; `source` is 'measured' or 'paper'."""
     rows = []
-    for method, label, numbers in summary.places():
+    for method, column, numbers in summary.places():
         if numbers:
             row = dict(table=summary.table.name, source='measured', model=summary.base)
-            row |= dict(method=method, column=label, metric=summary.metric(label))
+            row |= dict(method=method, column=column.label, metric=column.metric)
             row |= dict(value=f'{statistics.mean(numbers):.2f}', std='', seeds=len(numbers))
             if len(numbers) > 1:
                 row['std'] = f'{statistics.stdev(numbers):.2f}'

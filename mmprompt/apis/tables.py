@@ -11,18 +11,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmprompt.apis.cell_rows import Row, append_row, cell_of, make_row, read_rows, write_csv
-from mmprompt.apis.cells import (
-    SUITES,
-    TABLES,
-    UNTRAINED,
-    Cell,
-    Suite,
-    cell_config,
-    cells_of,
-    find_suite,
-    suite_name,
-)
+from mmprompt.apis.cells import UNTRAINED, Cell, cell_config, cells_of
 from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.demo_table import demo_text, missing_methods, run_demo
 from mmprompt.apis.efficiency_table import (
     COMMAND,
     EFFICIENCY,
@@ -32,6 +23,7 @@ from mmprompt.apis.efficiency_table import (
     read_efficiency,
 )
 from mmprompt.apis.few_shot import training_dataset
+from mmprompt.apis.suites import SUITES, TABLES, Suite, find_suite, suite_name
 from mmprompt.apis.table_text import (
     SUMMARY_COLUMNS,
     Summary,
@@ -54,8 +46,9 @@ def run_cell(cell: Cell) -> Row:
     start, train_seconds, prompt = time.perf_counter(), 0.0, None
     with tempfile.TemporaryDirectory() as folder:
         cfg = cell_config(cell, folder)
-        parameters = sum(trained_parameters(MODELS.build(cfg.model)).values())
+        parameters = 0
         if cell.shots:
+            parameters = sum(trained_parameters(MODELS.build(cfg.model)).values())
             _make_manifest(cfg, cell)
             begin = time.perf_counter()
             train(cfg)
@@ -211,21 +204,37 @@ def write_efficiency(name: str, measured: Path, folder: Path, into: Path | None 
     return text
 
 
+def write_demo(measured: Path, into: Path | None = None) -> str:
+    """Run what is missing of the demo's table, keep it in `measured`; returns the Markdown."""
+    text = demo_text(run_demo(measured))
+    with atomic_file(measured.with_suffix('.md')) as stream:
+        stream.write(f'{text}\n'.encode())
+    if into is not None:
+        put_into(into, {'table demo': text})
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='reproduce.py',
-        description='Run the cells of a table of the papers; a second call continues. Several '
-        'processes may run at once: they share the cells.',
+        description='Run the cells of a table; a second call continues. Several processes may run '
+        'at once: they share the cells.',
+        epilog='; '.join(f'{table.name}: {table.title}' for table in TABLES.values()) + '; '
+        'demo: what `make demo` runs; 7 and 9: training efficiency; all: those of --base and '
+        '--data, without demo, 7 and 9.',
     )
     parser.add_argument(
         'table',
-        choices=[*TABLES, *EFFICIENCY, 'all'],
-        help='number in the papers, "methods", or "all" (which leaves out 7 and 9)',
+        choices=[*TABLES, *EFFICIENCY, 'demo', 'all'],
+        metavar='TABLE',
+        help='a number of the papers, or one of the names below',
     )
     bases = list(dict.fromkeys(base for base, _ in SUITES))
-    parser.add_argument('--base', choices=bases, default='nano', help='the frozen model')
     parser.add_argument(
-        '--data', default='streets', help='streets, camvid, public, or one data set of these'
+        '--base', choices=bases, help='the frozen model (default nano, or the one of the table)'
+    )
+    parser.add_argument(
+        '--data', help='streets, camvid, public, or one data set of these (default likewise)'
     )
     parser.add_argument('--seeds', type=int, nargs='+', help="instead of the table's own")
     parser.add_argument('--limit', type=int, help='most cells to run now')
@@ -240,33 +249,50 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run_efficiency(args: argparse.Namespace, into: Path | None) -> None:
+    measured = Path(args.measured)
+    if args.dry_run:
+        state = 'done' if measured.is_file() else 'missing'
+        print(f'{state:<8}{COMMAND} {measured.with_suffix("")}')
+        return
+    print(write_efficiency(args.table, measured, Path(args.out or 'docs/results'), into))
+
+
+def _run_demo(args: argparse.Namespace, into: Path | None) -> None:
+    measured = Path(args.out or 'docs/results') / 'demo.csv'
+    if args.dry_run:
+        missing = missing_methods(measured)
+        print(f'{len(missing)} to run: {", ".join(missing) or "none"} ({measured})')
+        return
+    print(write_demo(measured, into))
+
+
+def _run_tables(args: argparse.Namespace, into: Path | None) -> None:
+    home = TABLES[args.table].home if args.table in TABLES else ('nano', 'streets')
+    base = args.base or home[0]
+    data = args.data or (home[1] if base == home[0] else _first_data(base))
+    suite, seeds = find_suite(base, data), tuple(args.seeds) if args.seeds else None
+    folder = Path(args.out or f'docs/results/{base}_{suite_name(base, data)}')
+    names = list(suite.tables) if args.table == 'all' else [args.table]
+    cells = dict.fromkeys(
+        cell for name in names for cell in cells_of(TABLES[name], base, suite, seeds)
+    )
+    path = folder / 'cells.csv'
+    if args.dry_run:
+        list_cells(cells, path)
+        return
+    run_missing(sorted(cells, key=lambda cell: cell.seed), path, args.limit)
+    print(write_tables(names, base, data, suite, folder, seeds, into))
+
+
+def _first_data(base: str) -> str:
+    return next(data for owner, data in SUITES if owner == base)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     args = _parser().parse_args(argv)
     into = Path(args.into) if args.into else None
-
-    def efficiency() -> None:
-        measured = Path(args.measured)
-        if args.dry_run:
-            state = 'done' if measured.is_file() else 'missing'
-            print(f'{state:<8}{COMMAND} {measured.with_suffix("")}')
-            return
-        print(write_efficiency(args.table, measured, Path(args.out or 'docs/results'), into))
-
-    def body() -> None:
-        suite = find_suite(args.base, args.data)
-        default = f'docs/results/{args.base}_{suite_name(args.base, args.data)}'
-        folder = Path(args.out or default)
-        names = list(TABLES) if args.table == 'all' else [args.table]
-        seeds = tuple(args.seeds) if args.seeds else None
-        cells = dict.fromkeys(
-            cell for name in names for cell in cells_of(TABLES[name], args.base, suite, seeds)
-        )
-        path = folder / 'cells.csv'
-        if args.dry_run:
-            list_cells(cells, path)
-            return
-        run_missing(sorted(cells, key=lambda cell: cell.seed), path, args.limit)
-        print(write_tables(names, args.base, args.data, suite, folder, seeds, into))
-
-    return run_command_line(efficiency if args.table in EFFICIENCY else body)
+    run = _run_efficiency if args.table in EFFICIENCY else _run_tables
+    run = _run_demo if args.table == 'demo' else run
+    return run_command_line(lambda: run(args, into))

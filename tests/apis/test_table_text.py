@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from mmprompt.apis.cell_rows import make_row, read_rows
-from mmprompt.apis.cells import SUITES, TABLES, cells_of, make_cell
+from mmprompt.apis.cells import VARIANTS, cells_of, make_cell
+from mmprompt.apis.demo_table import demo_text, read_demo
+from mmprompt.apis.efficiency_table import EFFICIENCY
 from mmprompt.apis.paper_figures import paper_figures
+from mmprompt.apis.suites import SUITES, TABLES
 from mmprompt.apis.table_text import (
     NAMES,
     SUMMARY_COLUMNS,
@@ -22,7 +25,9 @@ from mmprompt.common.errors import UserError
 from mmprompt.methods.ssprompt.methods import METHODS
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
+#: Tables of cells, and besides them the demo's and those of efficiency.
 BLOCK = re.compile(r'<!-- begin table (\S+) (\S+) (\S+) -->\n\n(.*?)\n\n<!-- end', re.DOTALL)
+OTHER = re.compile(r'<!-- begin table (\S+) -->\n\n(.*?)\n\n<!-- end', re.DOTALL)
 STREETS = SUITES['nano', 'streets']
 
 
@@ -94,18 +99,19 @@ def test_seeds_that_a_table_does_not_have_do_not_count():
     assert summary.by_seed('ssprompt', summary.columns[0]) == {1: 31.0, 2: 32.0}
 
 
-@pytest.mark.parametrize('base', ['nano', 'focal-t', 'davit-l'])
-@pytest.mark.parametrize('name', TABLES)
-def test_no_figure_of_a_paper_stands_in_a_measured_column(name, base):
-    suite = SUITES[base, 'streets' if base == 'nano' else 'public']
-    for rows in (
-        [],
-        [make_row(c, dict(mIoU=1.5), 1, 1, 1) for c in cells_of(TABLES[name], base, suite)],
-    ):
+@pytest.mark.parametrize(
+    ('base', 'data', 'name'),
+    [(base, data, name) for (base, data), suite in SUITES.items() for name in suite.tables],
+)
+def test_no_figure_of_a_paper_stands_in_a_measured_column(name, base, data):
+    suite = SUITES[base, data]
+    cells = list(cells_of(TABLES[name], base, suite))
+    for rows in ([], [make_row(c, dict(mIoU=1.5, aAcc=1.5), 1, 1, 1) for c in cells]):
         summary = Summary(TABLES[name], base, suite, rows)
         head, body = grid(to_markdown(summary))
         paper = [text.startswith('*paper*: ') for text in head]
-        assert len(body) == len(TABLES[name].methods)
+        data_down = {column.label for column in TABLES[name].columns(suite)}
+        assert len(body) == len(data_down if TABLES[name].data_down else TABLES[name].methods)
         for line in body:
             for is_paper, text in zip(paper[1:], line[1:], strict=True):
                 allowed = r'(\*[\d.]+\*)?' if is_paper else r'-|1\.5( ± 0\.0)?'
@@ -154,7 +160,7 @@ def test_papers_without_a_table_have_no_figures():
 
 def test_every_row_of_every_table_is_a_method_with_a_name():
     for table in TABLES.values():
-        assert set(table.methods) <= set(METHODS) & set(NAMES)
+        assert set(table.methods) <= (set(METHODS) | set(VARIANTS)) & set(NAMES)
         assert {f.row for f in paper_figures(table.name)} <= set(table.methods)
 
 
@@ -172,15 +178,72 @@ def test_blocks_of_a_text_are_replaced_and_the_rest_is_kept(tmp_path):
         put_into(tmp_path / 'missing.md', dict(x=''))
 
 
-def test_the_tables_of_the_documentation_are_those_of_the_cells():
-    blocks = BLOCK.findall((DOCS / 'results.md').read_text())
-    assert {(base, data) for _, base, data, _ in blocks} >= {
-        ('nano', 'streets'),
-        ('nano', 'camvid'),
-    }
-    for name, base, data, text in blocks:
-        folder = DOCS / 'results' / f'{base}_{data}'
-        summary = Summary(TABLES[name], base, SUITES[base, data], read_rows(folder / 'cells.csv'))
-        assert text == f'{caption(summary)}\n\n{to_markdown(summary)}', (name, base, data)
-        stem = f'table-{name}' if name.isdecimal() else name
-        assert (folder / f'{stem}.md').read_text() == f'{text}\n'
+def test_data_stand_below_one_another_where_metrics_are_many():
+    suite = SUITES['nano', 'streets']
+    columns = TABLES['conditions'].columns(suite)
+    cell = make_cell('nano', columns[0], 'seem', 0)
+    snow = next(c for c in columns if c.label == 'streets-snow')
+    rows = [
+        make_row(cell, dict(mIoU=60.41, PQ=45.22, PQ_th=36.8), 0, 0, 1),
+        make_row(make_cell('nano', snow, 'seem', 0), dict(AP50=30.6), 0, 0, 1),
+    ]
+    summary = Summary(TABLES['conditions'], 'nano', suite, rows)
+    head, body = grid(to_markdown(summary))
+    assert head == ['data', 'mIoU', 'PQ', 'PQ-th', 'PQ-st', 'SQ', 'RQ', 'AP', 'AP50']
+    assert body[0] == ['streets-clear', '60.4', '45.2', '36.8', *['-'] * 5]
+    assert body[-1] == ['streets-snow', *['-'] * 7, '30.6'] and len(body) == 5
+    assert 'seed' not in caption(summary)
+    assert [row['metric'] for row in to_summary_rows(summary)] == ['mIoU', 'PQ', 'PQ_th', 'AP50']
+
+
+def test_what_is_frozen_is_called_by_its_name():
+    for (base, name), text in {('nano', '5'): '(SEEM)', ('mobile-sam', 'sam'): 'zero-shot'}.items():
+        suite = SUITES[base, 'streets' if base == 'nano' else 'camvid']
+        _, body = grid(to_markdown(Summary(TABLES[name], base, suite, [])))
+        assert body[0][0].endswith(text)
+
+
+def _folder(base, data):
+    return DOCS / 'results' / f'{base}_{data}'
+
+
+def _stem(name):
+    return f'table-{name}' if name.isdecimal() else name
+
+
+@pytest.mark.parametrize('text', [DOCS / 'results.md'])
+def test_the_tables_of_the_documentation_are_those_of_the_cells(text):
+    whole = text.read_text()
+    blocks = BLOCK.findall(whole)
+    assert blocks
+    for name, base, data, block in blocks:
+        rows = read_rows(_folder(base, data) / 'cells.csv')
+        summary = Summary(TABLES[name], base, SUITES[base, data], rows)
+        assert block == f'{caption(summary)}\n\n{to_markdown(summary)}', (name, base, data)
+        assert (_folder(base, data) / f'{_stem(name)}.md').read_text() == f'{block}\n'
+    others = dict(OTHER.findall(whole))
+    for name, block in others.items():
+        kept = DOCS / 'results' / f'{_stem(name)}.md'
+        assert kept.read_text() == f'{block}\n', name
+    assert others['demo'] == demo_text(read_demo(DOCS / 'results' / 'demo.csv'))
+
+
+def test_every_table_of_every_measured_suite_is_shown():
+    whole = (DOCS / 'results.md').read_text()
+    shown = {(name, base, data) for name, base, data, _ in BLOCK.findall(whole)}
+    measured = [key for key in SUITES if (_folder(*key) / 'cells.csv').is_file()]
+    assert shown == {(name, *key) for key in measured for name in SUITES[key].tables}
+    assert set(dict(OTHER.findall(whole))) >= {'demo', *EFFICIENCY}
+    for base, data in measured:
+        suite = SUITES[base, data]
+        files = {path.stem for path in _folder(base, data).iterdir()}
+        assert files == {'cells', *(_stem(name) for name in suite.tables)}
+
+
+def test_no_table_of_ssprompt_is_written_by_hand():
+    """Whoever types results into docs/results.md that no cell has is found here."""
+    text = (DOCS / 'results.md').read_text()
+    sections = [part for part in text.split('\n## ') if not part.startswith(('SPM', 'SAM-CP'))]
+    outside = re.sub(r'<!-- begin table .*?<!-- end table', '', ''.join(sections), flags=re.DOTALL)
+    heads = re.findall(r'(?m)^\|(.*)\|\n\|---', outside)
+    assert [head.split('|')[0].strip() for head in heads] == ['here']  # which data stand for which

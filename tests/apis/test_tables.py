@@ -9,9 +9,10 @@ import pytest
 import torch
 from toy import shrink, write_streets
 
-from mmprompt.apis import cells, tables
-from mmprompt.apis.cell_rows import append_row, cell_of, make_row, read_rows
-from mmprompt.apis.cells import SUITES, TABLES, Cell, Column, Suite, Table, cell_config, cells_of
+from mmprompt.apis import cells, suites, tables
+from mmprompt.apis.cell_rows import COLUMNS, append_row, cell_of, make_row, read_rows
+from mmprompt.apis.cells import VARIANTS, Cell, cell_config, cells_of
+from mmprompt.apis.suites import SUITES, TABLES, Column, Table
 from mmprompt.common.audit import trained_parameters
 from mmprompt.common.errors import UserError
 from mmprompt.common.few_shot import Manifest
@@ -62,9 +63,10 @@ def test_a_table_goes_seed_by_seed():
 
 @pytest.mark.parametrize(('base', 'data'), SUITES)
 def test_every_cell_has_its_config(base, data):
-    for cell in distinct(TABLES.keys() - {'small'}, base, data):
+    for cell in distinct(SUITES[base, data].tables, base, data):
         cfg = cell_config(cell, 'nowhere')
-        assert cfg.model.method == cell.method and cfg.work_dir == 'nowhere'
+        method = VARIANTS[cell.method].method if cell.method in VARIANTS else cell.method
+        assert cfg.model.get('method') == method and cfg.work_dir == 'nowhere'
         assert cfg.val_cfg is None and cfg.randomness.seed == cell.seed
         few_shot = cfg.train_dataloader.dataset
         if cell.shots and few_shot.get('manifest'):
@@ -94,15 +96,86 @@ def test_the_recipe_is_part_of_a_cell():
     assert public.recipe == 'SGD 0.001, 10000 steps of 8'
 
 
-def test_one_data_set_of_a_suite():
-    assert cells.find_suite('nano', 'streets-rain') == Suite(
-        (), ('streets-rain',), 'streets-rain', ('semantic',)
+@pytest.mark.parametrize(
+    ('source', 'tokens', 'copies'), [('query-pos', False, 1), ('both', False, 2), ('grid', True, 1)]
+)
+def test_a_reading_of_the_spatial_prompt_is_a_method_of_its_own(source, tokens, copies):
+    cfg = cell_config(fog(f'ssprompt-{source}'), 'nowhere')
+    head = cfg.model.decode_head
+    assert head.spatial_prompt.source == source.replace('-', '_')
+    assert head.decoder.get('object_tokens', False) == tokens
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert sum(trained_parameters(model).values()) == (100 * copies + 19) * 81
+
+
+def test_published_recipes_come_from_their_own_configs():
+    column = Column('fog', 'streets-fog')
+    published = cells.make_cell('nano', column, 'ssprompt-published', 0)
+    native = cells.make_cell('nano', column, 'coop-native', 0)
+    assert published.recipe == 'SGD 0.001, 10000 steps of 2'
+    assert native.recipe == 'SGD 0.002, 256 steps of 32'
+    for cell, steps in ((published, 10_000), (native, 256)):
+        cfg = cell_config(cell, 'nowhere')
+        assert cfg.train_cfg.max_iters == steps == cfg.param_scheduler[-1].end
+
+
+def test_a_rate_of_a_column_replaces_that_of_the_method():
+    column = Column('fog', 'streets-fog-val', rate=3e-2)
+    cell = cells.make_cell('nano', column, 'coop', 0)
+    assert cell.recipe == 'AdamW 0.03, 200 steps of 4'
+    assert cell_config(cell, 'nowhere').optim_wrapper.optimizer.lr == 3e-2
+    assert cells.make_cell('nano', column, 'zero-shot', 0).recipe == '-'
+
+
+def test_rates_that_were_chosen_on_other_bases_are_not_taken():
+    cell = cells.make_cell('mobile-sam', Column('dusk', 'camvid-dusk'), 'coop', 0)
+    assert cell.recipe == 'AdamW 0.01, 60 steps of 2'
+    assert cells.make_cell('r50', Column('dusk', 'camvid-dusk'), 'coop', 0).recipe.startswith(
+        'AdamW 0.003'
     )
-    assert cells.suite_name('nano', 'streets-rain') == 'streets'
+
+
+def test_validation_data_are_the_split_for_choosing():
+    here = cell_config(fog('ssprompt'), 'nowhere').test_dataloader.dataset
+    there = cell_config(
+        Cell('nano', 'streets-fog-val', 'ssprompt', 'semantic', 16, 0, RECIPE), 'nowhere'
+    ).test_dataloader.dataset
+    assert here.data_prefix.img_path == 'leftImg8bit/test'
+    assert there.data_prefix.img_path == 'leftImg8bit/val' and there.data_root == here.data_root
+    snow = Cell('nano', 'streets-snow-val', 'seem', 'panoptic', 0, 0, '-')
+    frozen = cell_config(snow, 'nowhere')
+    assert frozen.test_dataloader.dataset.data_root == 'data/streets/snow'
+    assert frozen.test_dataloader.dataset.data_prefix.img_path == 'leftImg8bit/val'
+
+
+def test_one_data_set_of_a_suite():
+    rain = suites.find_suite('nano', 'streets-rain')
+    assert (rain.common, rain.adverse, rain.main) == ((), ('streets-rain',), 'streets-rain')
+    assert rain.tasks == ('semantic',)
+    assert suites.suite_name('nano', 'streets-rain') == 'streets'
     with pytest.raises(UserError, match='streets-rain.*found none of that name'):
-        cells.find_suite('nano', 'streets-hail')
+        suites.find_suite('nano', 'streets-hail')
     with pytest.raises(UserError, match='public, cityscapes'):
-        cells.suite_name('focal-t', 'camvid')
+        suites.suite_name('focal-t', 'camvid')
+
+
+def test_a_table_has_a_base_and_data_of_its_own(capsys):
+    for name, (base, data) in (('sam', ('mobile-sam', 'camvid')), ('shots', ('r50', 'camvid'))):
+        assert TABLES[name].home == (base, data)
+        assert tables.main([name, '--dry-run']) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert all(f'{base} on camvid-dusk' in line for line in shown[:-1])
+    assert tables.main(['shots', '--base', 'nano', '--dry-run']) == 0
+    assert 'nano on streets-fog: ssprompt, 8-shot' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('base', 'data'), SUITES)
+def test_all_tables_of_a_suite_exist_and_have_columns(base, data):
+    suite = SUITES[base, data]
+    assert set(suite.tables) <= set(TABLES)
+    for name in suite.tables:
+        assert TABLES[name].columns(suite), name
 
 
 @pytest.fixture
@@ -197,9 +270,23 @@ def test_two_writers_lose_no_row(tmp_path):
 
 
 def test_a_row_keeps_the_known_metrics():
-    row = make_row(fog('coop'), dict(mIoU=1 / 3, PQ=float('nan'), aAcc=5.0), 8, 1.0, 2.0)
+    row = make_row(fog('coop'), dict(mIoU=1 / 3, PQ=float('nan'), SQ_th=5.0), 8, 1.0, 2.0)
     assert (row['mIoU'], row['PQ'], row['AP50'], row['shots']) == ('0.33', 'nan', '', '16')
-    assert 'aAcc' not in row and cell_of(row) == fog('coop')
+    assert 'SQ_th' not in row and cell_of(row) == fog('coop')
+
+
+def test_a_file_from_before_a_metric_was_kept_is_read_on(tmp_path):
+    path = tmp_path / 'cells.csv'
+    append_row(path, fake_row(fog('coop')))
+    kept = [name for name in COLUMNS if name != 'aAcc']
+    row = read_rows(path)[0]
+    path.write_text(f'{",".join(kept)}\n' + ','.join(f'"{row[name]}"' for name in kept) + '\n')
+    append_row(path, fake_row(fog('locn')))
+    old, new = read_rows(path)
+    assert old == row | dict(aAcc='') and new['aAcc'] == '99.00'
+    path.write_text(path.read_text().replace('recipe', 'receipt'))
+    with pytest.raises(UserError, match='receipt'):
+        read_rows(path)
 
 
 def test_a_missing_list_of_images_is_drawn_and_kept(tmp_path):
