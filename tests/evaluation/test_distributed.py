@@ -14,7 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
-from mmprompt.evaluation import InstanceAP, PanopticQuality
+from mmprompt.evaluation import ForegroundDice, InstanceAP, PanopticQuality
 
 CLASSES = ('road', 'car', 'person')
 COUNTS = (8, 7)
@@ -53,6 +53,8 @@ class Images(torch.utils.data.Dataset):
         sample = SegDataSample()
         sample.set_data(
             dict(
+                gt_sem_seg=PixelData(data=torch.from_numpy(gt_map % 3)[None]),
+                pred_sem_seg=PixelData(data=torch.from_numpy(pred_map % 3)[None]),
                 gt_panoptic_seg=PixelData(data=torch.from_numpy(gt_map)[None]),
                 gt_segments=segments,
                 pred_panoptic_seg=PixelData(data=torch.from_numpy(pred_map)[None]),
@@ -65,7 +67,11 @@ class Images(torch.utils.data.Dataset):
 
 def measure(count: int) -> dict[str, float]:
     """All metrics of `count` images, fed as a Runner feeds them."""
-    metrics = [PanopticQuality(thing_classes=(1, 2), classwise=False), InstanceAP(classwise=False)]
+    metrics = [
+        PanopticQuality(thing_classes=(1, 2), classwise=False),
+        InstanceAP(classwise=False),
+        ForegroundDice(foreground=2),
+    ]
     evaluator = Evaluator(metrics)
     evaluator.dataset_meta = dict(classes=CLASSES)
     data = Images(count)
@@ -105,7 +111,8 @@ def test_two_processes_measure_what_one_does(tmp_path):
             child.kill()
     wanted = [measure(count) for count in COUNTS]
     assert out.read_text() == json.dumps(wanted)  # NaN for what is undefined
-    assert all(0 < row['PQ'] < 100 and 0 < row['AP'] < 100 for row in wanted)
+    names = ('PQ', 'AP', 'Dice', 'Dice_mean_of_images')
+    assert all(0 < row[name] < 100 for row in wanted for name in names)
     assert wanted[0] != wanted[1]
 
 
