@@ -1,6 +1,6 @@
 # SPM on CHASE-DB1, the small run of docs/results.md: frozen ImageNet ResNet-50 at output stride 16,
 # PUP head, crops of 192, 2 images a step.
-#   python tools/train.py configs/spm/r50_pup_chase-db1.py
+#   python tools/train.py configs/spm/spm_r50_pup_chase-db1.py
 # The other arms: --cfg-options model.backbone.tuning=head (full, scratch).
 _base_ = [
     '../_base_/default_runtime.py',
