@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy import CLASSES, toy_seem, write_base
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,8 +20,8 @@ def loaded(name: str):
     return module
 
 
-def run(*options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / 'benchmarks/seem.py'), *options]
+def run(name: str, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / f'benchmarks/{name}.py'), *options]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'ignore'}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
@@ -28,7 +29,9 @@ def run(*options: str) -> subprocess.CompletedProcess:
 def test_seem_beside_timm(tmp_path):
     pytest.importorskip('timm')
     small = ['--variants', 'seem-nano', '--size', '64', '96', '--repeats', '2', '--threads', '1']
-    done = run(*small, '--dtype', 'bfloat16', '--channels-last', '--out', str(tmp_path / 'table'))
+    done = run(
+        'seem', *small, '--dtype', 'bfloat16', '--channels-last', '--out', str(tmp_path / 'table')
+    )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / 'table.csv', newline='') as stream:
         rows = list(csv.DictReader(stream))
@@ -56,3 +59,48 @@ def test_peak_memory_of_a_known_call():
     torch.ones(count)  # an earlier, equal peak must not hide this one
     assert 90 < measure._peak_of(build_and_drop, 'cpu') < 120
     assert measure._peak_of(lambda: None, 'cpu') < 5
+
+
+def test_many_prompts_beside_one_by_one(tmp_path):
+    words = loaded('many_prompts').WORDS
+    base = write_base(tmp_path / 'base.safetensors', toy_seem(words))
+    small = ['--counts', '1', '3', '--size', '64', '96', '--repeats', '1', '--threads', '1']
+    done = run('many_prompts', '--base', str(base), *small, '--clock', 'processor')
+    assert done.returncode == 0, done.stderr
+    head, *table = done.stdout.splitlines()
+    assert head.endswith('64x96, cpu, processor')
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in table[2:]]
+    assert [row[:2] for row in rows] == [
+        *(['classes', '1'], ['classes', '3'], ['queries', '1'], ['queries', '3']),
+    ]
+    for _, count, many, one, apart, ratio, further in rows:
+        assert min(map(float, (many, one, apart))) > 0
+        assert float(ratio) == pytest.approx(float(many) / float(apart), rel=0.2, abs=0.01)
+        assert (further == '-') == (count == '1')
+
+
+@pytest.mark.parametrize('method', ['coop', 'locn'])
+def test_texts_of_77_tokens_change_no_embedding(method, monkeypatch):
+    """`coop-77` and `locn-77` measure what the published code computes: the same, only longer."""
+    import torch
+
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    pad_texts = loaded('ssprompt_efficiency').pad_texts
+    from mmprompt.registry import MODELS
+
+    torch.manual_seed(0)
+    encoder = toy_seem()['text_encoder']
+    encoder.update(width=16, num_layers=2, num_heads=2, context_length=77)
+    kind = dict(coop='CoOp', locn='LOCN')[method]
+    prompt = MODELS.build(
+        dict(type=kind, num_prompts=len(CLASSES), dim=encoder['dim'], text_encoder=encoder)
+    ).double()
+    prompt.read(CLASSES)
+    lengths = []
+    prompt.text_encoder.blocks[0].register_forward_pre_hook(
+        lambda module, inputs: lengths.append(inputs[0].shape[1])
+    )
+    short = prompt()
+    pad_texts(prompt)
+    torch.testing.assert_close(prompt(), short, rtol=1e-12, atol=1e-12)
+    assert lengths[0] < lengths[1] == 77
