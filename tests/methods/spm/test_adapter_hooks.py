@@ -65,6 +65,14 @@ def test_a_copy_between_two_units_of_shallow_vpt_has_no_tokens():
     close(twin.backbone(images()), owner.backbone(images()))
 
 
+def test_tokens_of_shallow_vpt_are_taken_over_once():
+    owner = Owner('shallow')
+    owner.backbone(images())
+    for unit in (owner.backbone.layers[1], owner.backbone.layers[2]):
+        with pytest.raises(UserError, match='Run the whole backbone'):
+            unit(torch.randn(1, 7, WIDTH))
+
+
 @pytest.mark.parametrize('name', ['vit', 'beit'])
 def test_weights_come_back_after_an_exception(name):
     plain, backbone, adapters = adapted(BACKBONES[name], 'lora')
