@@ -65,6 +65,14 @@ def test_camvid_dusk_learns_chooses_and_measures_on_different_frames():
     assert max(names[0]) < min(names[1]) and max(names[1]) < min(names[2])
 
 
+@camvid
+def test_camvid_has_the_frequencies_that_its_config_names(tmp_path):
+    cfg, out = find_config('_base_/datasets/camvid.py'), tmp_path / 'prior.json'
+    assert count_classes(['_base_/datasets/camvid.py', '--out', str(out)]) == 0
+    found = read_class_prior(out, 11, cfg.class_names)
+    assert found == pytest.approx(cfg.class_frequencies, abs=1e-6)
+
+
 @chase
 def test_chase_has_its_images_and_the_frequencies_that_its_config_names(tmp_path):
     cfg = find_config(CHASE)
