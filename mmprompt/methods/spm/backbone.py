@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmprompt.common.class_prior import read_class_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
+from mmprompt.methods.spm.lean import lean_graph
 from mmprompt.methods.spm.pretrained import load_pretrained, without_pretrained
 from mmprompt.methods.spm.stages import OUT, Layout, last_map, probe, replace_last_map
 from mmprompt.registry import MODELS
@@ -224,7 +225,8 @@ class SPMBackbone(BaseModule):
         prior = self.class_prior.to(images.dtype)[None, :, None, None]
         self._flow = _Flow(tuple(images.shape[-2:]), prior)
         try:
-            result = self.backbone(images)
+            with lean_graph(self.backbone) if self.training else nullcontext():
+                result = self.backbone(images)
             if self.prompt_at[-1] == OUT:
                 prompted = self.prompt(len(self.prompt_at) - 1, last_map(result))
                 result = replace_last_map(result, prompted)

@@ -15,6 +15,7 @@ from mmprompt.common.checkpoint import fingerprint
 from mmprompt.common.errors import UserError
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.methods.spm.backbone import FROZEN, SPMBackbone
+from mmprompt.methods.spm.resized_loss import resized_loss
 from mmprompt.registry import MODELS
 
 PROMPT_FILE, HEAD_FILE = 'prompt.safetensors', 'head.safetensors'
@@ -275,11 +276,8 @@ class InterimLoss(nn.Module):
         losses = {}
         for index, (logits, weight) in enumerate(zip(interim, self.weights)):
             if weight:
-                logits = F.interpolate(
-                    logits, size=labels.shape[-2:], mode='bilinear', align_corners=False
-                )
-                losses[f'interim_{index}.{self.name}'] = weight * self.loss(
-                    logits, labels, ignore_index=self.ignore_index
+                losses[f'interim_{index}.{self.name}'] = weight * resized_loss(
+                    self.loss, logits, labels, self.ignore_index
                 )
         return losses
 
