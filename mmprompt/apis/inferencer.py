@@ -50,7 +50,8 @@ class Inferencer:
         texts: class names for zero-shot, each a name or a list of synonyms; or a dict of such lists
             by name. One list is found under 'zero-shot'.
         templates: sentences around those names; SEEM's 81 if None.
-        things: names of the classes that are counted one by one; if None, `things.THINGS`.
+        things: names of the classes that are counted one by one; if None, those that a prompt was
+            trained with, and where it was with none, `things.THINGS`.
         short_side: resize so that the shorter side has this many pixels; None keeps the size. Give
             what the prompts were trained at (512 for the public checkpoints, see SSPrompt).
         dtype: of the numbers of the base and its prompts.
@@ -106,7 +107,8 @@ class Inferencer:
         self.many = ManyPrompts(source, prompts or (), texts, templates, self._device, dtype)
         self.short_side = short_side
         lists = {name: each.classes for name, each in self.many.sets.items()}
-        self.things = thing_indices(lists, things)
+        learned = {name: each.things for name, each in self.many.sets.items()}
+        self.things = thing_indices(lists, things, learned)
 
     # ------------------------------------------------------------ many prompts
     @property

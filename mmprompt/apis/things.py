@@ -21,13 +21,17 @@ NOT_ON_STREETS = frozenset({'traffic light', 'stop sign', 'bench'})
 
 
 def thing_indices(
-    classes: Mapping[str, Sequence[str]], things: Sequence[str] | None = None
+    classes: Mapping[str, Sequence[str]],
+    things: Sequence[str] | None = None,
+    learned: Mapping[str, Sequence[str] | None] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Indices of countable classes in each class list.
 
     Args:
         classes: class lists by name.
-        things: their names; None takes `THINGS`, in lists with a road without `NOT_ON_STREETS`.
+        things: their names; None takes those of `learned`, and where it has none `THINGS`, in lists
+            with a road without `NOT_ON_STREETS`.
+        learned: names by list, as prompt files keep them.
 
     Raises:
         UserError: a name is in none of the lists.
@@ -43,6 +47,8 @@ def thing_indices(
     chosen = {}
     for key, names in classes.items():
         wanted = THINGS - NOT_ON_STREETS if 'road' in names else THINGS
+        if (learned or {}).get(key) is not None:
+            wanted = set(learned[key])
         wanted = wanted if things is None else set(things)
         chosen[key] = tuple(i for i, name in enumerate(names) if name in wanted)
     return chosen

@@ -52,6 +52,16 @@ def test_a_path_an_array_and_a_list_give_the_model_s_own_answer(config, image):
     assert len(both) == 2 and torch.equal(both[1].pred_sem_seg.data, from_path)
 
 
+def test_things_of_a_prompt_file_are_known_again(config, tmp_path):
+    config.model.decode_head.update(task='panoptic', thing_classes=(2, 13))
+    model = MODELS.build(config.model)
+    path = model.export_prompt().save(tmp_path / 'panoptic.safetensors')
+    segment = Inferencer(config.model.base, prompts=[path], texts=['road', 'car'])
+    assert segment.things == {'panoptic': (2, 13), 'zero-shot': (1,)}
+    said = Inferencer(config.model.base, prompts=[path], things=['sky'])
+    assert said.things == {'panoptic': (10,)}
+
+
 def test_a_panoptic_config_needs_no_truth(config, image):
     config.model.decode_head.update(task='panoptic', thing_classes=(11, 13))
     config.model.test_cfg = dict(mode='whole', instances=True)

@@ -26,3 +26,10 @@ def test_given_names_are_looked_up_in_every_list():
     assert thing_indices(lists, []) == dict(a=(), b=())
     with pytest.raises(UserError, match=r"found 'cat'\. The classes are car, dog, road, sky"):
         thing_indices(lists, ['cat'])
+
+
+def test_what_a_prompt_was_trained_with_goes_before_known_names():
+    lists = dict(a=['road', 'car', 'kiosk'], b=['road', 'car'])
+    learned = dict(a=('kiosk',), b=None)
+    assert thing_indices(lists, None, learned) == dict(a=(2,), b=(1,))
+    assert thing_indices(lists, ['car'], learned) == dict(a=(1,), b=(1,))

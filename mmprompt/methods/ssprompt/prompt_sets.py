@@ -38,6 +38,7 @@ class PromptSet:
         spatial: what the decoder starts from, see `SEEMDecoder.forward`; empty for its own queries.
         method: 'SSPrompt', …, or 'zero-shot'.
         file: where it was read, or None.
+        things: names of the classes that its training counted one by one; None if it had no such.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PromptSet:
     spatial: dict[str, Tensor] = field(default_factory=dict)
     method: str = 'zero-shot'
     file: str | None = None
+    things: tuple[str, ...] | None = None
 
 
 class FrozenBase:
@@ -130,6 +132,7 @@ class FrozenBase:
             {key: value.clone() for key, value in packed.items()},
             prompt.method,
             None if prompt.path is None else str(prompt.path),
+            tuple(prompt.recipe['things']) if 'things' in prompt.recipe else None,
         )
 
     @property

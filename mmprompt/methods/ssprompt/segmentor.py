@@ -339,6 +339,8 @@ class SSPromptSegmentor(ImagewiseSegmentor):
             reading=self.decode_head.reading,
             text=self._text_recipe(),
         )
+        if things := self.decode_head.thing_classes:
+            recipe['things'] = [self.classes[index] for index in things]
         return PromptFile(tensors, self.method, self.classes, self.base_fingerprint, recipe)
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:

@@ -241,6 +241,7 @@ def test_a_prompt_serves_the_other_tasks(base, tmp_path):
         learned.decode_head.semantic_prompt.offset.normal_()
     prompt = learned.export_prompt()
     assert prompt.recipe['task'] == 'panoptic'
+    assert prompt.recipe['things'] == [CLASSES[index] for index in THINGS]
     path = prompt.save(tmp_path / 'prompt.safetensors')
     wanted = learned.eval().test_step(batch())[0].pred_sem_seg.data
     for task in ('semantic', 'instance'):
