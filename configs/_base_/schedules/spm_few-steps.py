@@ -1,5 +1,5 @@
-# A few hundred steps of AdamW, poly 0.9. With the SGD of the published schedules (spm_40k.py) no way
-# of tuning leaves the background in so few. Another number of steps:
+# A few hundred steps of AdamW, poly 0.9. With the SGD of the published schedules (spm_40k.py) no
+# way of tuning leaves the background in so few. Another number of steps:
 #   --cfg-options train_cfg.max_iters=N train_cfg.val_interval=N param_scheduler.0.end=N
 max_iters = 400
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-2))
