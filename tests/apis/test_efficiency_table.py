@@ -9,6 +9,8 @@ from mmprompt.apis.paper_figures import paper_figures
 
 TEXT = """setting,classes,method,ms per image,weights (MB),step (MB)
 ade20k,150,coop-77,2000,400,1600
+ade20k,150,locn-77,2100,400,1700
+ade20k,150,locn,500,400,300
 ade20k,150,ssprompt,1000,150,600
 ade20k,150,ssprompt-cache,100,150,300
 mapillary,19,ssprompt,900,150,610
@@ -31,6 +33,8 @@ def test_the_whole_of_table_7(measured, tmp_path, capsys):
         '| *paper*: ADE20K, GB |',
         '|---|---|---|---|---|',
         '| CoOp, texts of 77 tokens | 2000 | 2.00 | *87.5* | *8.22* |',
+        '| LOCN, texts of 77 tokens | 2100 | 2.10 | *89.5* | *8.22* |',
+        '| LOCN | 500 | 0.70 |  |  |',
         '| SSPrompt | 1000 | 0.75 | *56.0* | *3.82* |',
         '| SSPrompt, feature cache | 100 | 0.45 |  |  |',
     ]
