@@ -257,9 +257,8 @@ class SPMBackbone(BaseModule):
             return value
         layout = self._layouts[self.prompt_at[index]]
         feature = layout.to_map(value, layout.grid(value, others, flow.image))
+        # M_0 is the same everywhere and stays a map of one cell.
         semantic = flow.semantic.expand(len(feature), -1, *(flow.semantic.shape[2:]))
-        if not flow.logits:  # M_0 is the same everywhere, whatever the size
-            semantic = semantic.expand(-1, -1, *feature.shape[-2:])
         prompt, flow.semantic, logits = self.matchers[index](feature, semantic.to(feature.dtype))
         flow.logits.append(logits)
         return layout.add(value, prompt)

@@ -95,7 +95,8 @@ class MatcherBranch(nn.Module):
         """The convolution of the concatenation, as a sum: no copy of the feature is made."""
         weight, bias = self.embed.conv.weight, self.embed.conv.bias
         split = self.in_channels
-        out = F.conv2d(feature, weight[:, :split], bias) + F.conv2d(semantic, weight[:, split:])
+        out = F.conv2d(feature, weight[:, :split], bias)
+        out += F.conv2d(semantic, weight[:, split:])
         if self.embed.with_norm:
             out = self.embed.norm(out)
         return self.embed.activate(out) if self.embed.with_activation else out
@@ -153,7 +154,8 @@ class SPM(BaseModule):
             The prompt P_i (B, c, h, w), to be added to the feature, the map M_i (B, s, h, w), and
             its logits, of the same shape.
         """
-        if semantic_probs.shape[-2:] != feature.shape[-2:]:
+        # One cell is the same everywhere: its convolution is added to every position instead.
+        if semantic_probs.shape[-2:] not in ((1, 1), feature.shape[-2:]):
             semantic_probs = F.interpolate(
                 semantic_probs, size=feature.shape[-2:], mode='bilinear', align_corners=False
             )
