@@ -154,7 +154,8 @@ $(MMCV_DONE): $(TORCH_DONE)
 	@touch $@
 else
 # Compiled once, and kept in a folder that is named by all that operators are compiled against: pip's own
-# cache cannot tell one such wheel from another.
+# cache cannot tell one such wheel from another. From an unpacked source, so that ninja goes on where it was
+# interrupted.
 AGAINST := import sys, torch; cuda = torch.cuda.is_available(); \
   print(f"torch-{torch.__version__}_{sys.implementation.cache_tag}" + "_cuda" * cuda)
 $(MMCV_DONE): $(TORCH_DONE)
@@ -166,11 +167,17 @@ $(MMCV_DONE): $(TORCH_DONE)
 	  c++ --version >/dev/null || { \
 	    echo "error: mmcv's operators need a C++ compiler. On Debian and Ubuntu:" \
 	      'sudo apt install g++ python3-dev' >&2; exit 2; }; \
-	  echo "   compiling $$wheel: ten minutes on two cores"; rm -rf $$wheel.part; \
-	  MMCV_WITH_OPS=1 $(PIP) wheel --no-cache-dir --no-build-isolation --no-deps -c $(LOCK) \
-	    -w $$wheel.part $(MMCV); \
-	  mv $$wheel.part $$wheel; \
-	fi; \
+	  echo "   compiling $$wheel: ten minutes on two cores"; \
+  rm -rf $$wheel.part; \
+  if [ ! -d $$wheel.src ]; then \
+    mkdir -p $$wheel.part; \
+    $(PIP) download --no-cache-dir --no-build-isolation --no-deps --no-binary :all: -c $(LOCK) \
+      -d $$wheel.part $(MMCV); \
+    tar xzf $$wheel.part/*.tar.gz -C $$wheel.part --strip-components 1; mv $$wheel.part $$wheel.src; \
+  fi; \
+  MMCV_WITH_OPS=1 $(PIP) wheel --no-cache-dir --no-build-isolation --no-deps -w $$wheel.part ./$$wheel.src; \
+  mv $$wheel.part $$wheel; rm -rf $$wheel.src; \
+fi; \
 	$(PIP) install --no-cache-dir --force-reinstall --no-deps $$wheel/*.whl
 	@touch $@
 endif
