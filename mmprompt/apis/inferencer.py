@@ -191,8 +191,11 @@ class Inferencer:
         self.model = MODELS.build(self.config.model).to(self._device).eval()
         self.model.load_base()
         if prompt is not None:
-            self.model.load_prompt(PromptFile.load(prompt))
-        steps = self.config.test_dataloader.dataset.pipeline
+            self.model.load_prompt(PromptFile.load(prompt, kinds=('prompt', 'head')))
+        dataset = self.config.test_dataloader.dataset
+        while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper around it
+            dataset = dataset.dataset
+        steps = dataset.pipeline
         asks = [any(word in step['type'] for word in TRUTH) for step in steps]
         self._pipeline = Compose([step for step, truth in zip(steps, asks) if not truth])
 

@@ -16,6 +16,7 @@ from mmprompt.apis.cli import run_command_line
 from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
+from mmprompt.apis.interim import is_spm, picture_interim
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
 from mmprompt.common.prompt_file import PromptFile
@@ -28,6 +29,8 @@ EPILOG = """\
 Written to OUT:
 
   scenes.png         test images: image, truth, the frozen model, and a column per run
+  interim_RUN.png    of a run of SPM: image, truth, the interim map before each place that is
+                     prompted (colours mixed by probability), and the result
   weights_RUN.png    w and 1 - w of each class: w multiplies the learned embedding, 1 - w that of
                      the class name (Eq. 6). With --counts, how often each name was counted, below.
   weights.csv        the same numbers: run, class, w, 1-w, count
@@ -296,8 +299,14 @@ def pictures(
         found.update(lines_of_table(table))
     drawn = picture_weights(runs, out, counts)
     drawn += picture_shots(found, out)
-    if runs and count:
-        drawn += picture_scenes(runs, out, count, device)
+    prompted = [run for run in runs if is_spm(run.config)]
+    others = [run for run in runs if not is_spm(run.config)]
+    for run in prompted if count else ():
+        init_default_scope(run.config.get('default_scope', 'mmprompt'))
+        data = _inside(run.config.test_dataloader.dataset, 'pipeline')
+        drawn += picture_interim(run.name, run.config, data, run.prompt, out, count, device, WIDEST)
+    if others and count:
+        drawn += picture_scenes(others, out, count, device)
     if not drawn:
         raise UserError(
             f'{", ".join(paths)}: expected learned weights, test images, or runs of several shots, '
@@ -310,7 +319,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
         prog='pictures.py',
-        description='Draw scenes, learned weights and shots curves of finished runs.',
+        description='Draw scenes, interim maps, learned weights and curves of finished runs.',
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
