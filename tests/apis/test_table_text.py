@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmprompt.apis.cell_rows import make_row, read_rows
+from mmprompt.apis.cell_rows import cell_of, make_row, read_rows
 from mmprompt.apis.cells import VARIANTS, cells_of, make_cell
 from mmprompt.apis.demo_table import demo_text, read_demo
 from mmprompt.apis.efficiency_table import EFFICIENCY
@@ -211,7 +211,7 @@ def _stem(name):
     return f'table-{name}' if name.isdecimal() else name
 
 
-@pytest.mark.parametrize('text', [DOCS / 'results.md'])
+@pytest.mark.parametrize('text', [DOCS / 'results.md', DOCS.parent / 'README.md'])
 def test_the_tables_of_the_documentation_are_those_of_the_cells(text):
     whole = text.read_text()
     blocks = BLOCK.findall(whole)
@@ -228,14 +228,17 @@ def test_the_tables_of_the_documentation_are_those_of_the_cells(text):
     assert others['demo'] == demo_text(read_demo(DOCS / 'results' / 'demo.csv'))
 
 
-def test_every_table_of_every_measured_suite_is_shown():
+def test_every_table_of_every_measured_suite_is_shown_and_whole():
     whole = (DOCS / 'results.md').read_text()
     shown = {(name, base, data) for name, base, data, _ in BLOCK.findall(whole)}
     measured = [key for key in SUITES if (_folder(*key) / 'cells.csv').is_file()]
     assert shown == {(name, *key) for key in measured for name in SUITES[key].tables}
     assert set(dict(OTHER.findall(whole))) >= {'demo', *EFFICIENCY}
     for base, data in measured:
+        rows = {cell_of(row) for row in read_rows(_folder(base, data) / 'cells.csv')}
         suite = SUITES[base, data]
+        wanted = {c for name in suite.tables for c in cells_of(TABLES[name], base, suite)}
+        assert rows == wanted, (base, data)
         files = {path.stem for path in _folder(base, data).iterdir()}
         assert files == {'cells', *(_stem(name) for name in suite.tables)}
 
