@@ -91,6 +91,7 @@ SUBJECTS = dict(
     allow_missing={'camvid-dusk': True},
     grid={'nano': 'native'},
     matcher={'nano': dict(grid=(32, 64))},
+    norm_cfg={word: dict(type='SyncBN') for word in ('r101', 'ade20k')},  # for several GPUs
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
@@ -115,6 +116,16 @@ PLAIN = dict(
     SAMPromptHead={'pixel_decoder'},
     SSPromptSAM={'method'},
     FewShotDataset={'manifest', 'k'},
+    SPM={'init_cfg'},
+    # What is trained and where, with rows of the configs that choose.
+    SPMBackbone={
+        *('class_prior', 'prompter', 'tuning', 'adapter', 'in_channels', 'probe_size'),
+        *('pretrained', 'init_cfg'),
+    },
+    SPMSegmentor={'classes', 'expected_parameters', 'paper_parameters'},
+)
+ROOMS = dict(FewShotDataset='datasets.few_shot') | dict.fromkeys(
+    ('SPM', 'SPMBackbone', 'SPMSegmentor'), 'methods.spm'
 )
 
 
@@ -127,7 +138,7 @@ def test_there_are_rows_and_no_row_twice():
 def test_every_open_choice_of_the_components_is_listed(name):
     """An argument with a default that changes what is learned may not go unexplained."""
     listed = {row['key'].split('.')[-1] for row in rows() if row['where'].endswith(f'.{name}')}
-    room = 'datasets.few_shot' if name == 'FewShotDataset' else 'methods.ssprompt'
+    room = ROOMS.get(name, 'methods.ssprompt')
     parameters = inspect.signature(component(f'mmprompt.{room}.{name}')).parameters.values()
     optional = {p.name for p in parameters if p.default is not p.empty}
     assert optional - PLAIN[name] == listed

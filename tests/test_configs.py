@@ -1,5 +1,7 @@
 """Every leaf: builds at its published size with the audited parameters, and runs at toy size."""
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,29 @@ from mmprompt.common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 NANO, R50 = 81, 129  # one row of a prompt: an embedding and its weight
+RESNET = (64, 256, 512, 1024, 2048)  # channels before each stage of a bottleneck ResNet and behind
+
+
+def spm(classes: int, channels: Iterable[int], width: int = 256, context: str = 'pdc') -> int:
+    """Parameters of matchers: weights, biases of the last layers, two of BatchNorm a channel."""
+    inner = {'pdc': 9 * width**2 // 4 + width**2, 'conv3x3': 9 * width**2}[context]
+    norms = 2 * 2 * width * {'pdc': 3, 'conv3x3': 2}[context]
+    return sum(3 * width * (c + classes) + (c + classes) + 2 * inner + norms for c in channels)
+
+
+def psp(classes: int) -> int:
+    """Pyramid pooling of four scales on 2,048 channels, a 3x3 convolution, BatchNorm, classes."""
+    pools = 4 * (2048 * 512 + 2 * 512)
+    return pools + 9 * (2048 + 4 * 512) * 512 + 2 * 512 + 513 * classes
+
+
+def pup(classes: int, channels: int, convs: int) -> int:
+    """LayerNorm, 3x3 convolutions of width 256 with BatchNorm, classes."""
+    weights = 9 * (channels * 256 + (convs - 1) * 256 * 256)
+    return 2 * channels + weights + convs * 2 * 256 + 257 * classes
+
+
+SETR_PUP = pup(150, 1024, 4) + 3 * pup(150, 1024, 2)
 #: Trained parameters of each leaf: prompts by the rows they have, pre-training by counting.
 AUDIT = {
     'seem/focal-l_acdc-fog_zero-shot': 0,
@@ -40,6 +65,19 @@ AUDIT = {
     'seem/seem-nano_streets-clear_full': 1_850_073,
     'seem/seem-nano_camvid-day': 1_850_073,
     'seem/seem-r50_camvid-day': 2_220_609,
+    'spm/spm_r101-coco-stuff_psp_ade20k': spm(150, RESNET[:3]) + psp(150),
+    'spm/spm_r101_psp_ade20k': spm(150, RESNET) + psp(150),
+    'spm/spm_r101_psp_vaihingen': spm(6, RESNET) + psp(6),
+    'spm/spm_r101_pup_chase-db1': spm(2, RESNET) + pup(2, 2048, 3),
+    'spm/spm_r101_pup_hrf': spm(2, RESNET) + pup(2, 2048, 3),
+    'spm/spm_r101_pup_stare': spm(2, RESNET) + pup(2, 2048, 3),
+    'spm/spm_r50_psp_ade20k': spm(150, RESNET) + psp(150),
+    'spm/spm_r50_psp_camvid': spm(11, RESNET) + psp(11),
+    'spm/spm_r50_pup_chase-db1': spm(2, RESNET) + pup(2, 2048, 3),
+    'spm/spm_swin-t_uper_ade20k': spm(150, (96, 192, 384, 768, 768)) + 31_497_366,
+    'spm/spm_vit-l_pup_ade20k': spm(150, [1024] * 3) + SETR_PUP,
+    'spm/spm_vit-l_pup_ade20k_1-stage': spm(150, [1024]) + SETR_PUP,
+    'spm/spm_vit-l_pup_ade20k_2-stages': spm(150, [1024] * 2) + SETR_PUP,
     'ssprompt/focal-t_cityscapes_16shot': (100 + 19) * 513,
     'ssprompt/focal-t_cityscapes-instance_16shot': (100 + 19) * 513,
     'ssprompt/focal-t_cityscapes-instance_zero-shot': 0,
@@ -158,13 +196,93 @@ def test_names_its_command(leaf):
     assert f'.py configs/{leaf}.py\n' in text.split('_base_')[0]
 
 
-@every_leaf
-def test_builds_at_published_size_on_meta(leaf, monkeypatch):
-    cfg = read(leaf)
+def build_on_meta(cfg: Config) -> torch.nn.Module:
     with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
+        return MODELS.build(cfg.model)
+
+
+@pytest.fixture
+def numbers_of_mmseg(monkeypatch):
+    """MMSegmentation's Transformers read rates of stochastic depth from a tensor."""
+    monkeypatch.setattr(torch, 'linspace', functools.partial(torch.linspace, device='cpu'))
+
+
+@every_leaf
+def test_builds_at_published_size_on_meta(leaf, numbers_of_mmseg):
+    model = build_on_meta(read(leaf))
     assert sum(trained_parameters(model).values()) == AUDIT[leaf]
     assert all(p.device.type == 'meta' for p in model.parameters())
+
+
+#: Trained parameters of the backbone in full tuning, and in M without BatchNorm.
+BACKBONES = {
+    'spm/spm_r101_psp_ade20k': (42_519_392, 42.41),
+    'spm/spm_r50_psp_ade20k': (23_527_264, 23.47),
+    'spm/spm_vit-l_pup_ade20k': (304_147_456, 304.15),
+}
+#: Trained parameters of adapters on ViT-L, as methods/spm/adapters.py derives them.
+ADAPTERS = dict(vpt=1_228_800, adaptformer=3_171_840, lora=786_432)
+
+
+@pytest.mark.parametrize('leaf', [leaf for leaf in AUDIT if leaf.startswith('spm/')])
+def test_every_way_of_tuning_has_the_expected_parameters(leaf, numbers_of_mmseg):
+    """Another number than the config expects would raise here."""
+    cfg = read(leaf)
+    ways = {'spm', 'head', 'full', 'scratch', *(ADAPTERS if 'vit' in leaf else ())}
+    assert set(cfg.model.expected_parameters) == ways
+    for tuning in ways - {'spm'} if leaf in BACKBONES else {'head'}:
+        cfg.model.backbone.tuning = tuning
+        groups = build_on_meta(cfg).parameter_groups()
+        assert groups == cfg.model.expected_parameters[tuning]
+        assert groups['prompt'] == ADAPTERS.get(tuning, 0)
+
+
+@pytest.mark.parametrize('leaf', BACKBONES)
+def test_the_paper_counts_no_batch_norm(leaf, numbers_of_mmseg):
+    exact, paper = BACKBONES[leaf]
+    cfg = read(leaf)
+    cfg.model.backbone.tuning = 'full'
+    model = build_on_meta(cfg)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    without = {id(p) for norm in norms for p in norm.parameters()}
+    wrapped = model.backbone.backbone
+    assert sum(p.numel() for p in wrapped.parameters()) == exact
+    counted = sum(p.numel() for p in wrapped.parameters() if id(p) not in without)
+    assert round(counted / 1e6, 2) == paper == cfg.model.paper_parameters.full.backbone
+    head = sum(p.numel() for n, p in model.named_parameters() if not n.startswith('backbone.'))
+    assert round(head / 1e6, 2) == cfg.model.paper_parameters.full.head
+
+
+@pytest.mark.parametrize(
+    ('places', 'context', 'count'),
+    [
+        (['layer1'], 'pdc', spm(150, RESNET[:1])),
+        (['layer1', 'layer2'], 'pdc', spm(150, RESNET[:2])),
+        (['layer1', 'layer2', 'layer3', 'layer4'], 'pdc', spm(150, RESNET[:4])),
+        (
+            ['layer1', 'layer2', 'layer3', 'layer3.12', 'layer4', 'out'],
+            'pdc',
+            spm(150, (*RESNET, 1024)),
+        ),
+        (
+            ['layer1', 'layer2', 'layer3', 'layer3.7', 'layer3.14', 'layer4', 'out'],
+            'pdc',
+            spm(150, (*RESNET, 1024, 1024)),
+        ),
+        (
+            ['layer1', 'layer2', 'layer3', 'layer4', 'out'],
+            'conv3x3',
+            spm(150, RESNET, context='conv3x3'),
+        ),
+    ],
+)
+def test_the_rows_of_tables_6_and_7_build(places, context, count):
+    cfg = read('spm/spm_r101_psp_ade20k')
+    cfg.model.backbone.prompt_at = places
+    cfg.model.backbone.prompter.context = context
+    cfg.model.expected_parameters.spm.prompt = count
+    assert build_on_meta(cfg).parameter_groups()['prompt'] == count
+    assert f'| {count:,} |' in (CONFIGS.parent / 'docs' / 'spm.md').read_text()
 
 
 @every_leaf
@@ -177,7 +295,7 @@ def test_trains_and_predicts_at_toy_size(leaf, tmp_path):
         assert torch.tensor(scores['train/loss'].current()).isfinite()
     else:
         scores = run_test(cfg)
-    assert any('mIoU' in name for name in scores)
+    assert any('mIoU' in name or 'Dice' in name for name in scores)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +334,7 @@ def test_zero_shot_leaves_are_what_they_are_called(leaf):
 
 
 @pytest.mark.parametrize(
-    'leaf', [leaf for leaf in AUDIT if 'ssprompt/' in leaf or 'zero-shot' in leaf]
+    'leaf', [leaf for leaf in AUDIT if not leaf.startswith('seem/') or 'zero-shot' in leaf]
 )
 def test_foreign_types_are_prefixed(leaf):
     """Names that are neither ours nor mmengine's or mmcv's own say where they come from."""
@@ -235,6 +353,6 @@ def test_foreign_types_are_prefixed(leaf):
     for registry in vars(root).values():
         known |= set(registry.module_dict) if isinstance(registry, Registry) else set()
     cfg = read(leaf)
-    cfg._cfg_dict.pop('seem')
+    cfg._cfg_dict.pop('seem', None)
     bare = {t for t in types(cfg.to_dict()) if '.' not in t} - {'sigmoid', 'clamp', 'fixed'}
     assert bare <= known

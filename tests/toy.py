@@ -215,6 +215,38 @@ def _toy_data(dataset: ConfigDict, folder: Path) -> Path:
     return root if root.exists() else writer(root)
 
 
+#: Sizes of a wrapped backbone by its type, and the channels of its four outputs with them.
+TOY_BACKBONES = {
+    'mmseg.ResNet': (dict(depth=18, base_channels=8, stem_channels=8), [8, 16, 32, 64]),
+    'mmseg.ResNetV1c': (dict(depth=18, base_channels=8, stem_channels=8), [8, 16, 32, 64]),
+    'mmseg.VisionTransformer': (
+        dict(embed_dims=16, num_heads=2, img_size=(HEIGHT, WIDTH)),
+        [16] * 4,
+    ),
+    'mmseg.SwinTransformer': (
+        dict(embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=2),
+        [8, 16, 32, 64],
+    ),
+}
+
+
+def _shrink_spm(model: ConfigDict) -> None:
+    """A prompted segmentor of the same classes, places and heads with narrow layers, at random."""
+    wrapped = model.backbone.backbone
+    sizes, channels = TOY_BACKBONES[wrapped.type]
+    wrapped.update(init_cfg=None, **sizes)
+    model.backbone.prompter.channels = 8
+    for head in (model.decode_head, *model.get('auxiliary_head', ())):
+        several = isinstance(head.in_index, (list, tuple))
+        head.in_channels = channels if several else channels[head.in_index]
+        head.channels = 8
+    model.expected_parameters = None
+    if model.data_preprocessor.get('size'):
+        model.data_preprocessor.size = (HEIGHT, WIDTH)
+    if model.test_cfg.mode == 'slide':
+        model.test_cfg.stride = (HEIGHT // 2, WIDTH // 2)
+
+
 def shrink(cfg: Config, folder: Path) -> Config:
     """The same experiment with a toy base, toy data below `folder`, and one iteration."""
     # A Runner lays its config out five times, which takes seconds with the formatter.
@@ -241,6 +273,8 @@ def shrink(cfg: Config, folder: Path) -> Config:
         cfg.model.base = str(write_sam(folder / 'sam.pt'))
         cfg.model.text_base = str(write_base(folder / 'text.safetensors', toy_seem(classes)))
         cfg.model.expected_parameters = None
+    elif cfg.model.type == 'SPMSegmentor':
+        _shrink_spm(cfg.model)
     else:
         cfg.model.seem = toy_seem(classes)
         cfg.model.base = None

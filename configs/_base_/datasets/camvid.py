@@ -16,7 +16,7 @@ class_names = (
 class_frequencies = (
     0.175376, 0.242148, 0.010233, 0.329596, 0.046707, 0.101238,
     0.012212, 0.011731, 0.061068, 0.006655, 0.003037,
-)
+)  # fmt: skip
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
