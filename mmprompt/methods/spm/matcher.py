@@ -87,19 +87,24 @@ class MatcherBranch(nn.Module):
         self.project = nn.Conv2d(channels, out_channels, 1)
         self.in_channels = in_channels
 
-    def forward(self, feature: Tensor, semantic: Tensor) -> Tensor:
-        """(B, c, h, w) and (B, s, h, w) -> (B, out, h, w)."""
-        return self.project(self.context(self._embed(feature, semantic)))
+    def forward(self, embedded: Tensor, semantic: Tensor) -> Tensor:
+        """The feature's part of the first convolution and the semantic map -> (B, out, h, w).
 
-    def _embed(self, feature: Tensor, semantic: Tensor) -> Tensor:
-        """The convolution of the concatenation, as a sum: no copy of the feature is made."""
-        weight, bias = self.embed.conv.weight, self.embed.conv.bias
-        split = self.in_channels
-        out = F.conv2d(feature, weight[:, :split], bias)
-        out += F.conv2d(semantic, weight[:, split:])
+        Args:
+            embedded: (B, c-hat, h, w), of `feature_weights`.
+            semantic: (B, s, h, w), or (B, s, 1, 1) if it is the same everywhere.
+        """
+        # The convolution of a concatenation is a sum: no copy of the feature is made.
+        out = embedded + F.conv2d(semantic, self.embed.conv.weight[:, self.in_channels :])
         if self.embed.with_norm:
             out = self.embed.norm(out)
-        return self.embed.activate(out) if self.embed.with_activation else out
+        if self.embed.with_activation:
+            out = self.embed.activate(out)
+        return self.project(self.context(out))
+
+    def feature_weights(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (c-hat, c, 1, 1) and bias of the first convolution, as the feature meets it."""
+        return self.embed.conv.weight[:, : self.in_channels], self.embed.conv.bias
 
 
 @MODELS.register_module()
@@ -159,7 +164,14 @@ class SPM(BaseModule):
             semantic_probs = F.interpolate(
                 semantic_probs, size=feature.shape[-2:], mode='bilinear', align_corners=False
             )
-        logits = self.semantic(feature, semantic_probs)  # (B, s, h, w)
+        for_semantic, for_prompt = self._embed(feature)
+        logits = self.semantic(for_semantic, semantic_probs)  # (B, s, h, w)
         refined = logits.softmax(dim=1)
-        weight = self.prompt(feature, refined)  # W_i, (B, c, h, w)
+        weight = self.prompt(for_prompt, refined)  # W_i, (B, c, h, w)
         return feature * weight, refined, logits
+
+    def _embed(self, feature: Tensor) -> tuple[Tensor, ...]:
+        """The feature's part of both branches' first convolutions, in one: it is read once."""
+        weights, biases = zip(*(b.feature_weights() for b in (self.semantic, self.prompt)))
+        bias = None if biases[0] is None else torch.cat(biases)
+        return F.conv2d(feature, torch.cat(weights), bias).chunk(2, dim=1)
