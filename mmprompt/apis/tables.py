@@ -23,6 +23,7 @@ from mmprompt.apis.efficiency_table import (
     read_efficiency,
 )
 from mmprompt.apis.few_shot import training_dataset
+from mmprompt.apis.spm_tables import reproduce_spm
 from mmprompt.apis.suites import SUITES, TABLES, Suite, find_suite, suite_name
 from mmprompt.apis.table_text import (
     SUMMARY_COLUMNS,
@@ -220,12 +221,13 @@ def _parser() -> argparse.ArgumentParser:
         description='Run the cells of a table; a second call continues. Several processes may run '
         'at once: they share the cells.',
         epilog='; '.join(f'{table.name}: {table.title}' for table in TABLES.values()) + '; '
-        'demo: what `make demo` runs; 7 and 9: training efficiency; all: those of --base and '
-        '--data, without demo, 7 and 9.',
+        'demo: what `make demo` runs; 7 and 9: training efficiency; spm: ways of tuning of SPM, '
+        '--base r50 --data chase-db1 or camvid; all: those of --base and --data, without demo, 7, '
+        '9 and spm.',
     )
     parser.add_argument(
         'table',
-        choices=[*TABLES, *EFFICIENCY, 'demo', 'all'],
+        choices=[*TABLES, *EFFICIENCY, 'demo', 'spm', 'all'],
         metavar='TABLE',
         help='a number of the papers, or one of the names below',
     )
@@ -267,6 +269,12 @@ def _run_demo(args: argparse.Namespace, into: Path | None) -> None:
     print(write_demo(measured, into))
 
 
+def _run_spm(args: argparse.Namespace, into: Path | None) -> None:
+    base, data = args.base or 'r50', args.data or 'chase-db1'
+    folder = Path(args.out or f'docs/results/spm_{data}')
+    reproduce_spm(base, data, folder, args.dry_run, args.limit, into)
+
+
 def _run_tables(args: argparse.Namespace, into: Path | None) -> None:
     home = TABLES[args.table].home if args.table in TABLES else ('nano', 'streets')
     base = args.base or home[0]
@@ -294,5 +302,5 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     into = Path(args.into) if args.into else None
     run = _run_efficiency if args.table in EFFICIENCY else _run_tables
-    run = _run_demo if args.table == 'demo' else run
+    run = {'demo': _run_demo, 'spm': _run_spm}.get(args.table, run)
     return run_command_line(lambda: run(args, into))
