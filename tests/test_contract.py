@@ -11,6 +11,13 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
+from prompted import (
+    head_parameters,
+    load_files,
+    matcher_parameters,
+    prompted_segmentor,
+    save_files,
+)
 from torch import nn
 from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_seem, toy_segmentor, write_base
 from toy_sam import toy_sam_segmentor
@@ -40,6 +47,7 @@ class Method:
         sample: the class of its predictions.
         save: (model, path) writes what was learned.
         load: (model, path) takes it over.
+        base: config -> the file of its frozen base.
     """
 
     name: str
@@ -50,6 +58,7 @@ class Method:
     sample: type = SegDataSample
     save: Callable = lambda model, path: model.export_prompt().save(path)
     load: Callable = lambda model, path: model.load_prompt(path)
+    base: Callable[[dict], str] = lambda config: config['base']
 
 
 SEEM_ROOTS = ('backbone', 'decode_head.pixel_decoder', 'decode_head.decoder')
@@ -73,6 +82,18 @@ def baseline(method: str) -> Callable[[Path], dict]:
 
 def sam(method: str) -> Callable[[Path], dict]:
     return lambda folder: toy_sam_segmentor(folder, method=method)
+
+
+def spm(tuning: str, trained: dict[str, int]) -> Method:
+    return Method(
+        f'SPM, {tuning}',
+        lambda folder: prompted_segmentor(folder, tuning),
+        ('backbone.backbone',),
+        trained,
+        save=save_files,
+        load=load_files,
+        base=lambda config: config['backbone']['backbone']['init_cfg']['checkpoint'],
+    )
 
 
 WORDS = 'decode_head.semantic_prompt.words'
@@ -127,6 +148,8 @@ METHODS = [
     Method('SSPrompt on SAM', sam('ssprompt'), SEEM_ROOTS, SPATIAL | SEMANTIC),
     Method('CoOp on SAM', sam('coop'), TEXT_ROOTS, {WORDS: 16 * 16}),
     Method('LOCN on SAM', sam('locn'), TEXT_ROOTS, {WORDS: len(CLASSES) * 16}),
+    spm('spm', matcher_parameters(len(CLASSES)) | head_parameters(len(CLASSES))),
+    spm('head', head_parameters(len(CLASSES))),
 ]
 
 every_method = pytest.mark.parametrize('method', METHODS, ids=lambda method: method.name)
@@ -212,7 +235,7 @@ def test_trains_exactly_what_is_audited(method, tmp_path):
 @every_method
 def test_building_reads_no_file(method, tmp_path):
     config = method.config(tmp_path)
-    base = Path(config['base'])
+    base = Path(method.base(config))
     base.unlink()
     model = build(config)
     with pytest.raises(UserError, match=base.name):

@@ -109,6 +109,8 @@ class SPMBackbone(BaseModule):
         self._check_channels(in_channels)
         self.matchers = self._build_matchers(prompter)
         self.adapters = self._build_adapters(adapter)
+        #: Names that a file of the class prior must have; known to whoever knows the data.
+        self.classes: Sequence[str] | None = None
         self._prior = class_prior
         uniform = torch.full((num_classes,), 1 / num_classes)
         self.register_buffer('class_prior', uniform, persistent=bool(self.prompt_at))
@@ -183,7 +185,8 @@ class SPMBackbone(BaseModule):
     def _read_prior(self) -> None:
         prior = self._prior
         if isinstance(prior, (str, os.PathLike)):
-            prior = read_class_prior(prior, self.num_classes) if Path(prior).is_file() else None
+            there = Path(prior).is_file()
+            prior = read_class_prior(prior, self.num_classes, self.classes) if there else None
         if prior is None:
             return
         values = torch.as_tensor(list(prior), dtype=torch.float64)
@@ -258,7 +261,7 @@ class SPMBackbone(BaseModule):
         layout = self._layouts[self.prompt_at[index]]
         feature = layout.to_map(value, layout.grid(value, others, flow.image))
         # M_0 is the same everywhere and stays a map of one cell.
-        semantic = flow.semantic.expand(len(feature), -1, *(flow.semantic.shape[2:]))
+        semantic = flow.semantic.expand(feature.shape[0], -1, *flow.semantic.shape[2:])
         prompt, flow.semantic, logits = self.matchers[index](feature, semantic.to(feature.dtype))
         flow.logits.append(logits)
         return layout.add(value, prompt)

@@ -78,6 +78,7 @@ class SPMSegmentor(EncoderDecoder):
                 f'decode_head.num_classes says, found {len(classes)}.'
             )
         self.classes = None if classes is None else tuple(classes)
+        self.backbone.classes = self.classes
         ignored = self.decode_head.ignore_index
         self.interim = InterimLoss(self.backbone, interim_weights, interim_loss, ignored)
         self._paper = (paper_parameters or {}).get(self.backbone.tuning) or {}
