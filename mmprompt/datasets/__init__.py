@@ -2,7 +2,7 @@
 
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.chase_db1 import ChaseDB1FolderDataset
-from mmprompt.datasets.coco_panoptic import CocoPanopticDataset, LoadAnnotationsFromCocoPanoptic
+from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset, LoadAnnotationsFromCocoPanoptic
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.folder import FolderDataset
 from mmprompt.datasets.guarded import GuardedDataset
@@ -18,7 +18,7 @@ from mmprompt.datasets.transforms import (
 __all__ = [
     'CamVidDataset',
     'ChaseDB1FolderDataset',
-    'CocoPanopticDataset',
+    'CocoPanopticSegDataset',
     'FewShotDataset',
     'FolderDataset',
     'GuardedDataset',

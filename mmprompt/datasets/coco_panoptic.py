@@ -29,7 +29,7 @@ def rgb_to_ids(image: np.ndarray) -> np.ndarray:
 
 
 @DATASETS.register_module()
-class CocoPanopticDataset(BaseSegDataset):
+class CocoPanopticSegDataset(BaseSegDataset):
     """Images with a COCO panoptic JSON, for semantic, instance and panoptic segmentation.
 
     Classes are the categories in the order of the JSON. Load the annotations with

@@ -153,7 +153,7 @@ class PackPanopticInputs(PackSegInputs):
 
     Args:
         thing_classes: as of `LoadCityscapesPanoptic`. A data set that says in each sample what its
-            things are, as `CocoPanopticDataset` does, comes first.
+            things are, as `CocoPanopticSegDataset` does, comes first.
         min_area: segments with fewer pixels are left out of `gt_segments` (their pixels stay).
     """
 

@@ -12,7 +12,7 @@ from mmseg.datasets import CityscapesDataset
 from PIL import Image
 
 from mmprompt.common.errors import UserError
-from mmprompt.datasets.coco_panoptic import CocoPanopticDataset, rgb_to_ids
+from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset, rgb_to_ids
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.registry import DATASETS, TRANSFORMS
 
@@ -93,7 +93,7 @@ def cityscapes(tmp_path):
 
 def of_cityscapes(root: Path, **kwargs) -> dict:
     return dict(
-        type='CocoPanopticDataset',
+        type='CocoPanopticSegDataset',
         data_root=str(root),
         ann_file='gtFine/cityscapes_panoptic_val.json',
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/cityscapes_panoptic_val'),
@@ -168,7 +168,7 @@ def load(tmp_path, ids: np.ndarray, segments: list[dict]) -> dict:
     Image.fromarray(np.zeros((*ids.shape, 3), np.uint8)).save(tmp_path / 'images/a.png')
     path = write_json(tmp_path / 'a.json', segments)
     prefix = dict(img_path=str(tmp_path / 'images'), seg_map_path=str(tmp_path / 'png'))
-    return CocoPanopticDataset(str(path), prefix, pipeline=PIPELINE[:2])[0]
+    return CocoPanopticSegDataset(str(path), prefix, pipeline=PIPELINE[:2])[0]
 
 
 def car(segment_id: int, **more) -> dict:
@@ -252,7 +252,7 @@ def test_the_sample_of_coco():
     from pycocotools import mask as coco_mask
 
     init_default_scope('mmprompt')
-    dataset = CocoPanopticDataset(
+    dataset = CocoPanopticSegDataset(
         'panoptic_examples.json',
         dict(img_path='input_images', seg_map_path='panoptic_examples'),
         data_root=str(SAMPLE),

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
 from mmprompt.common.errors import UserError
-from mmprompt.datasets.coco_panoptic import CocoPanopticDataset
+from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset
 from mmprompt.evaluation import panoptic_quality as pq
 from mmprompt.registry import METRICS
 
@@ -165,7 +165,7 @@ SAMPLE = Path(os.environ.get('MMPROMPT_DATA', ''), 'coco_panoptic_sample', 'samp
 def test_real_segments_against_the_slow_twin(shift):
     """Two annotated photographs, every eighth pixel of them; the prediction is the truth, moved."""
     init_default_scope('mmprompt')
-    dataset = CocoPanopticDataset(
+    dataset = CocoPanopticSegDataset(
         'panoptic_examples.json',
         dict(img_path='input_images', seg_map_path='panoptic_examples'),
         data_root=str(SAMPLE),
