@@ -151,7 +151,7 @@ def write_spm_tables(base: str, data: str, folder: Path, into: Path | None = Non
     parts['rates'] = rates_text
     blocks = {}
     for name, render in parts.items():
-        text = blocks[f'table spm-{name} {base} {data}'] = render(results)
+        text = blocks[f'table spm {name} {base} {data}'] = render(results)
         with atomic_file(folder / f'{name}.md') as stream:
             stream.write(f'{text}\n'.encode())
     if into is not None:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mmprompt.apis.spm_cells import (
 )
 from mmprompt.apis.spm_cells import spm_cells as known_cells
 from mmprompt.apis.spm_figures import SPM_FIGURES
+from mmprompt.apis.spm_tables import write_spm_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 CHASE = ('r50', 'chase-db1')
@@ -129,7 +131,7 @@ def test_tables_are_made_of_finished_cells(tmp_path, capsys):
     write(tmp_path / 'cells.csv', rows)
     text = tmp_path / 'results.md'
     text.write_text(
-        '<!-- begin table spm-ways r50 chase-db1 -->\n<!-- end table spm-ways r50 chase-db1 -->'
+        '<!-- begin table spm ways r50 chase-db1 -->\n<!-- end table spm ways r50 chase-db1 -->'
     )
     command = ['spm', '--out', str(tmp_path), '--into', str(text), '--limit', '0']
     assert tables.main(command) == 0
@@ -191,6 +193,18 @@ def test_recorded_cells_can_be_read(data):
     folder = ROOT / 'docs' / 'results' / f'spm_{data}'
     rows = read_spm_rows(folder / 'cells.csv', find_study('r50', data))
     assert all(0 <= float(r[find_study('r50', data).metrics[0]]) <= 100 for r in rows)
+
+
+@pytest.mark.parametrize('data', ['chase-db1', 'camvid'])
+def test_the_tables_of_the_documentation_are_those_of_the_cells(data, tmp_path):
+    folder, shown = ROOT / 'docs' / 'results' / f'spm_{data}', ROOT / 'docs' / 'results.md'
+    if (folder / 'cells.csv').is_file():
+        shutil.copy(folder / 'cells.csv', tmp_path)
+    copy = Path(shutil.copy(shown, tmp_path))
+    write_spm_tables('r50', data, tmp_path, copy)
+    assert copy.read_text() == shown.read_text()
+    for made in tmp_path.glob('*.md'):
+        assert made == copy or (folder / made.name).read_text() == made.read_text()
 
 
 def test_the_papers_figures_stand_in_its_text_and_in_ours():
