@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmprompt.apis.cli import find_config, run_command_line
-from mmprompt.apis.learn_config import METHODS, Recipe
+from mmprompt.apis import learn_spm
+from mmprompt.apis.cli import find_config, resolve_config, run_command_line
+from mmprompt.apis.learn_config import METHODS, Recipe, methods_of
 from mmprompt.apis.learn_prepare import Division, prepare
 from mmprompt.apis.learn_results import draw_pictures, write_table
 from mmprompt.apis.test import test
@@ -24,6 +25,7 @@ from mmprompt.datasets.parts import PARTS
 from mmprompt.registry import MODELS
 
 DEFAULT, QUICK = ('zero-shot', 'spaprompt', 'semprompt', 'ssprompt'), ('zero-shot', 'ssprompt')
+STEPS, LR = 200, 0.01
 EPILOG = """\
 classes.txt, one class per line; '|' separates synonyms, which are averaged:
 
@@ -34,6 +36,10 @@ classes.txt, one class per line; '|' separates synonyms, which are averaged:
 example:
   python tools/learn.py --images photos/ --masks masks/ --classes classes.txt \\
       --base mmprompt://seem-nano_streets --out work_dirs/mine
+
+with a config of SPM as --base, a head and the prompts of a frozen backbone are learned:
+  python tools/learn.py --images photos/ --masks masks/ --classes classes.txt \\
+      --base configs/spm/spm_r50_psp_camvid.py --out work_dirs/mine
 
 docs/your-data.md tells the rest.
 """
@@ -56,7 +62,7 @@ def run_method(method: str, out: Path) -> dict:
         print(f'\n== train {METHODS[method]}: {parameters:,} parameters', flush=True)
         cfg.work_dir = str(folder)
         train(cfg, 'auto' if latest_checkpoint(folder) else None)
-        prompt = folder / 'prompt.safetensors'
+        prompt = folder / learn_spm.files_of(method)[0]
     seconds = round(time.perf_counter() - start, 1) if prompt else None
     print(f'\n== measure {METHODS[method]}', flush=True)
     cfg.work_dir = str(folder / 'test')
@@ -66,7 +72,7 @@ def run_method(method: str, out: Path) -> dict:
         method=method,
         metrics=metrics,
         parameters=parameters,
-        bytes=prompt.stat().st_size if prompt else 0,
+        bytes=sum((folder / n).stat().st_size for n in learn_spm.files_of(method) if prompt),
         seconds=seconds,
     )
     write_json(record, result)
@@ -108,13 +114,16 @@ def learn(
     for path in made:
         print(f'picture: {path}')
     settings = manifest['settings']
-    best = next((m for m in ('ssprompt', *reversed(methods)) if m in methods), methods[0])
-    if (out / best / 'prompt.safetensors').is_file():
-        prompt = out / best / 'prompt.safetensors'
+    best = next((m for m in ('ssprompt', 'spm', *reversed(methods)) if m in methods), methods[0])
+    prompt = out / best / learn_spm.files_of(best)[0]
+    if prompt.is_file():
         print(f'prompt file: {prompt} ({prompt.stat().st_size:,} bytes)\non new images:')
+        how = f'--base {settings["base"]} --short-side {settings["short_side"]}'
+        if learn_spm.is_config(settings['base']):
+            how = f'--base {out}/configs/{best}.py'
         print(
-            f'  python tools/predict.py IMAGE_OR_FOLDER --base {settings["base"]} --prompts '
-            f'{prompt} --short-side {settings["short_side"]} --out {out}/predictions'
+            f'  python tools/predict.py IMAGE_OR_FOLDER {how} --prompts {prompt} '
+            f'--out {out}/predictions'
         )
     print(f'{time.perf_counter() - start:.0f} s')
 
@@ -158,11 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     add('--shots', type=int, help='images per class to learn from (default: all training images)')
     add('--seed', type=int, default=0, help='of parts, shots and training (default 0)')
     add = parser.add_argument_group('learning').add_argument
-    add('--base', required=True, help='base file, public SEEM checkpoint or mmprompt://NAME')
+    add('--base', required=True, help='SEEM: base file, checkpoint or mmprompt://NAME; SPM: config')
     add('--methods', nargs='+', choices=METHODS, metavar='NAME', help=', '.join(METHODS))
-    add('--quick', action='store_true', help='zero-shot and ssprompt only')
-    add('--steps', type=int, default=200, help='training steps (default 200)')
-    add('--lr', type=float, default=0.01, help='learning rate of AdamW (default 0.01)')
+    add('--quick', action='store_true', help='zero-shot and ssprompt only, or spm only')
+    add('--steps', type=int, help='training steps (default 200, SPM 400)')
+    add('--lr', type=float, help='learning rate of AdamW (default 0.01, SPM 0.001)')
     add('--batch', type=int, default=4, help='images per step (default 4)')
     add(
         '--short-side',
@@ -196,7 +205,7 @@ def _check_arguments(args: argparse.Namespace) -> tuple[int, ...]:
             raise UserError(f'--{option}: expected a number from {bound} up, found {value}.')
     if 0 < args.short_side < 32:
         raise UserError(f'--short-side: expected at least 32 pixels, found {args.short_side}.')
-    if not 0 < args.lr < float('inf'):
+    if args.lr is not None and not 0 < args.lr < float('inf'):
         raise UserError(f'--lr: expected a positive number, found {args.lr}.')
     if args.masks is None and args.coco is None:
         raise UserError('--masks or --coco: expected where masks are, found neither. Give one.')
@@ -211,6 +220,30 @@ def _check_arguments(args: argparse.Namespace) -> tuple[int, ...]:
     return shares
 
 
+def _recipe(args: argparse.Namespace) -> tuple[Recipe, tuple[str, ...]]:
+    """How to learn, and what; raises `UserError` for methods that the base cannot learn."""
+    base, prompted = args.base, learn_spm.is_config(args.base)
+    steps, lr, default, quick = STEPS, LR, DEFAULT, QUICK
+    if prompted:
+        steps, lr = learn_spm.STEPS, learn_spm.LR
+        default, quick = tuple(learn_spm.METHODS), ('spm',)
+        base = resolve_config(base)
+    if '://' not in args.base:
+        base = str(Path(base).resolve())
+    methods = quick if args.quick else tuple(dict.fromkeys(args.methods or default))
+    wrong = [name for name in methods if name not in methods_of(base)]
+    if wrong:
+        raise UserError(
+            f'--methods: expected some of {", ".join(methods_of(base))} for --base {args.base}, '
+            f'found {", ".join(wrong)}. Leave them out, or give another base.'
+        )
+    recipe = Recipe(
+        base, args.steps or steps, args.lr or lr, args.batch, args.short_side, args.seed,
+        args.workers,
+    )  # fmt: skip
+    return recipe, methods
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     args = _parser().parse_args(argv)
@@ -222,16 +255,13 @@ def main(argv: list[str] | None = None) -> int:
             args.images, args.classes, args.masks, args.coco, args.mask_suffix, ignore, args.rest,
             args.palette, args.masks_drawn, args.skip_unlabelled,
         )  # fmt: skip
-        base = args.base if '://' in args.base else str(Path(args.base).resolve())
-        recipe = Recipe(
-            base, args.steps, args.lr, args.batch, args.short_side, args.seed, args.workers
-        )
+        recipe, methods = _recipe(args)
         learn(
             sources,
             Division(args.split, shares, args.group, args.shots),
             recipe,
             args.out,
-            QUICK if args.quick else tuple(dict.fromkeys(args.methods or DEFAULT)),
+            methods,
             args.pictures,
             args.force,
             args.check,

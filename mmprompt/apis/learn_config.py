@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from pprint import pformat
 
+from mmprompt.apis import learn_spm
 from mmprompt.apis.classes_file import Classes
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.files import atomic_file
 from mmprompt.foundation.seem.checkpoint import FORMAT, KIND, read_base
 
-#: What can be learned, and what to call it; names of `methods.ssprompt.methods.METHODS`.
+#: What can be learned, and what to call it; names of `methods.ssprompt.methods.METHODS`, and of
+#: `SPMBackbone.tuning`.
 METHODS = {
     'zero-shot': 'zero-shot',
     'spaprompt': 'SpaPrompt',
@@ -22,6 +24,7 @@ METHODS = {
     'coop-csc': 'CoOp, class-specific',
     'locn': 'LOCN',
     'vspl': 'VSPL',
+    **learn_spm.METHODS,
 }
 SHORT_SIDE = 512  # the paper's
 
@@ -45,6 +48,8 @@ def base_facts(base: str) -> dict:
     Raises:
         UserError: it cannot be used.
     """
+    if learn_spm.is_config(base):
+        return learn_spm.base_facts(base)
     path = resolve_weights(base)
     metadata = read_metadata(path) if path.suffix == '.safetensors' else {}
     if (metadata.get('kind'), metadata.get('format')) != (KIND, FORMAT):
@@ -88,8 +93,14 @@ def write_configs(
     """
     folder = out / 'configs'
     _write(folder / 'base.py', _base(out, images, classes, palette, parts, recipe, facts, few_shot))
-    for method in METHODS:
+    for method in methods_of(recipe.base):
         _write(folder / f'{method}.py', _leaf(out, method))
+
+
+def methods_of(base: str) -> dict[str, str]:
+    """Those of `METHODS` that a base can learn."""
+    prompted = learn_spm.is_config(base)
+    return {k: v for k, v in METHODS.items() if (k in learn_spm.METHODS) == prompted}
 
 
 def _leaf(out: Path, method: str) -> str:
@@ -97,10 +108,13 @@ def _leaf(out: Path, method: str) -> str:
     lines, prompt = [f'# {METHODS[method]} on your images.'], ''
     if method != 'zero-shot':
         lines.append(f'#   python tools/train.py {config} --work-dir {place}')
-        prompt = f' {place}/prompt.safetensors'
+        prompt = f' {place}/{learn_spm.files_of(method)[0]}'
     lines.append(f'#   python tools/test.py {config}{prompt} --work-dir {place}/test')
     lines.append("_base_ = './base.py'")
-    lines.append(f'model = dict(method={method!r})')
+    changed = f'method={method!r}'
+    if method in learn_spm.METHODS:
+        changed = f'backbone=dict(tuning={method!r})'
+    lines.append(f'model = dict({changed})')
     if method == 'zero-shot':
         nothing = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
         lines.append(' = '.join(nothing) + ' = None')
@@ -143,7 +157,12 @@ def _model(classes: Classes, recipe: Recipe, facts: Mapping) -> dict:
 
 def _base(out, images, classes, palette, parts, recipe, facts, few_shot) -> str:
     """The text of ``base.py``; for the arguments see `write_configs`."""
-    model = pformat(_model(classes, recipe, facts), width=96, sort_dicts=False)
+    if learn_spm.is_config(recipe.base):
+        prior = out.resolve() / learn_spm.CLASS_PRIOR
+        model = learn_spm.model_of(classes, facts['config'], prior)
+    else:
+        model = _model(classes, recipe, facts)
+    model = pformat(model, width=96, sort_dicts=False)
     texts = (
         _data(out, images, classes, palette, parts, recipe, few_shot),
         f'model = {model}\n',
@@ -188,9 +207,10 @@ test_evaluator = dict(type='ClassIoU')
 
 
 def _schedule(recipe: Recipe, val: bool) -> str:
+    decay = learn_spm.WEIGHT_DECAY if learn_spm.is_config(recipe.base) else 1e-4
     return f"""\
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr={recipe.lr!r}, weight_decay=1e-4)
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr={recipe.lr!r}, weight_decay={decay})
 )
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end={recipe.steps}, by_epoch=False)

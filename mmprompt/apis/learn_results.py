@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mmprompt.apis import learn_spm
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import Inferencer
+from mmprompt.apis.interim import picture_interim
 from mmprompt.apis.learn_config import METHODS
 from mmprompt.common.files import atomic_file, write_json
 from mmprompt.datasets.folder import mask_name
@@ -69,7 +71,8 @@ def draw_pictures(
 
     Args:
         out: the folder of the results, where ``pictures`` is made.
-        methods: those that were run; zero-shot and SSPrompt are shown, or the last instead of it.
+        methods: those that were run; zero-shot and SSPrompt, or head tuning and SPM with its
+            interim maps, are shown, or the last instead of it.
         names: the test images.
         images: their folder.
         number: how many, spread evenly over the list.
@@ -77,21 +80,22 @@ def draw_pictures(
     Returns:
         The files.
     """
-    learned = 'ssprompt' if 'ssprompt' in methods else methods[-1]
-    shown = [m for m in dict.fromkeys(('zero-shot', learned)) if m in methods]
+    learned = next((m for m in ('ssprompt', 'spm') if m in methods), methods[-1])
+    shown = [m for m in dict.fromkeys(('zero-shot', 'head', learned)) if m in methods]
     places = np.unique(np.linspace(0, len(names) - 1, min(number, len(names))).round().astype(int))
     chosen = [names[i] for i in places] if number else []
     folder, asked = out / 'pictures', dict(methods=shown, images=chosen)
     made = [folder / f'scenes_{i // ROWS + 1}.png' for i in range(0, len(chosen), ROWS)]
     made += [folder / 'legend.png'] if chosen else []
     made += [folder / 'weights.png'] if 'ssprompt' in shown else []
+    made += [folder / 'interim_spm.png'] if 'spm' in shown and chosen else []
     note = folder / 'pictures.json'
     if not made or (note.is_file() and json.loads(note.read_text()) == asked):
         return made
     models = {
         METHODS[m]: Inferencer(
             out / 'configs' / f'{m}.py',
-            None if m == 'zero-shot' else out / m / 'prompt.safetensors',
+            None if m == 'zero-shot' else out / m / learn_spm.files_of(m)[0],
         )
         for m in shown
     }
@@ -105,6 +109,10 @@ def draw_pictures(
         model = models[METHODS['ssprompt']].model
         weights = model.decode_head.semantic_prompt.weight().detach().numpy()
         draw_weights(model.classes, weights, folder / 'weights.png')
+    if 'spm' in shown and chosen:
+        config = models[METHODS['spm']].config
+        data, prompt = config.test_dataloader.dataset, out / 'spm/prompt.safetensors'
+        picture_interim('spm', config, data, prompt, folder, number, 'cpu', WIDEST)
     write_json(note, asked)
     return made
 

@@ -304,7 +304,9 @@ def pictures(
     for run in prompted if count else ():
         init_default_scope(run.config.get('default_scope', 'mmprompt'))
         data = _inside(run.config.test_dataloader.dataset, 'pipeline')
-        drawn += picture_interim(run.name, run.config, data, run.prompt, out, count, device, WIDEST)
+        drawn += picture_interim(
+            run.name, run.config, data, run.prompt.path, out, count, device, WIDEST
+        )
     if others and count:
         drawn += picture_scenes(others, out, count, device)
     if not drawn:

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.cli import find_config, run_command_line
 from mmprompt.apis.images import Source, find_sources, read_frames, read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
+from mmprompt.apis.interim import is_spm
+from mmprompt.apis.learn_spm import is_config
 from mmprompt.apis.outputs import OutputFolder, Place
+from mmprompt.apis.predict_config import ConfigPredictor
 from mmprompt.common.errors import UserError
 from mmprompt.methods.ssprompt.many import TASKS
 
@@ -165,6 +168,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_config_of_spm(base: str) -> bool:
+    return is_config(base) and is_spm(find_config(base))
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """Raises `UserError` for what a config of SPM decides by itself."""
+    for name in ('texts', 'things', 'short_side'):
+        if getattr(args, name):
+            raise UserError(
+                f'--{name.replace("_", "-")}: expected no such option for a config of SPM, which '
+                f'knows its classes and the size of images, found it. Leave it out.'
+            )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     args = _parser().parse_args(argv)
@@ -176,14 +193,19 @@ def main(argv: list[str] | None = None) -> int:
         thresholds = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
         find_sources(args.inputs)  # said before the model is read
         things = args.things and [name.strip() for name in args.things.split(';')]
-        segment = Inferencer(
-            args.base,
-            device=args.device,
-            prompts=parse_prompts(args.prompts),
-            texts=parse_texts(args.texts),
-            things=things,
-            short_side=args.short_side,
-        )
+        prompts = parse_prompts(args.prompts)
+        if _is_config_of_spm(args.base):
+            _refuse_options(args)
+            segment = ConfigPredictor(args.base, prompts, args.device)
+        else:
+            segment = Inferencer(
+                args.base,
+                device=args.device,
+                prompts=prompts,
+                texts=parse_texts(args.texts),
+                things=things,
+                short_side=args.short_side,
+            )
         # A wrong option is said here, before it fails for each picture.
         segment(np.zeros((32, 32, 3), np.uint8), args.task, **thresholds)
         settings = dict(task=args.task, short_side=args.short_side, **thresholds)
