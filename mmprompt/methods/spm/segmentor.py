@@ -188,10 +188,12 @@ class SPMSegmentor(EncoderDecoder):
             files.append(PromptFile.load(Path(prompt.path).parent / filename, kinds=(other,)))
         for file in files:
             self._check_file(file)
+        # With everything else as it is: torch 2.1 sets counters of BatchNorm that are missing to 0.
+        state = self.state_dict()
         for file in files:
             prefix = _PROMPT if file.kind == 'prompt' else ''
-            state = {prefix + name: value for name, value in file.tensors.items()}
-            self.load_state_dict(state, strict=False)
+            state.update({prefix + name: value for name, value in file.tensors.items()})
+        self.load_state_dict(state)
 
     def _check_file(self, file: PromptFile) -> None:
         found = {k: file.recipe.get(k) for k in self._places()}

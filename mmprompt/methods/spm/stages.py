@@ -152,13 +152,16 @@ def recognise(
                 return Layout(CHANNEL_LAST, value.shape[3])
         return None
     length, channels = value.shape[1:]
-    pairs = [pair for pair in others if _is_pair(pair)]
-    for prefix in _known_prefix(backbone) or _PREFIXES:
-        for grid in [*pairs, *_grids(length - prefix, image)]:
-            if grid[0] * grid[1] == length - prefix:
-                strides = tuple(side / n for side, n in zip(image, grid))
-                return Layout(TOKENS, channels, prefix, strides)
-    return None
+    prefixes = _known_prefix(backbone) or _PREFIXES
+    pairs = [tuple(pair) for pair in others if _is_pair(pair)]
+    told = [(n, (h, w)) for n in prefixes for h, w in pairs if h * w == length - n]
+    guessed = [(n, grid) for n in prefixes for grid in _grids(length - n, image)]
+    # Whole patches first: by rounding, many a length is a grid.
+    guessed.sort(key=lambda guess: not _fits_exactly(guess[1], image))
+    if not told + guessed:
+        return None
+    prefix, grid = (told + guessed)[0]
+    return Layout(TOKENS, channels, prefix, tuple(side / n for side, n in zip(image, grid)))
 
 
 def last_map(result: Any) -> Any:

@@ -257,6 +257,8 @@ def test_what_is_no_map():
     for prefix in (0, 1, 2, 5):
         found = recognise(torch.zeros(1, prefix + 24, 8), (), (64, 96), nothing)
         assert found == Layout(TOKENS, 8, prefix, (16, 16))
+    told = recognise(torch.zeros(1, 25, 8), [(5, 5)], (64, 96), nothing)  # not 1 + 4 x 6
+    assert told == Layout(TOKENS, 8, 0, (64 / 5, 96 / 5))
 
 
 def test_the_last_map_of_nested_results():
