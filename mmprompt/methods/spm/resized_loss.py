@@ -122,7 +122,6 @@ def _score(scores: Tensor, labels: Tensor, ignore_index: int, slope_wanted: bool
     sums = exponents.sum(dim=1, keepdim=True)
     losses = (sums.log() + highest - own)[:, 0].masked_fill(left_out, 0)
     if slope_wanted:
-        exponents.mul_(sums.reciprocal_())
-        exponents.scatter_add_(1, labels, exponents.new_full((), -1.0).expand(labels.shape))
-        exponents.masked_fill_(left_out[:, None], 0)
+        counted = (~left_out)[:, None].to(scores.dtype)
+        exponents.mul_(counted / sums).scatter_add_(1, labels, -counted)
     return losses.sum()
