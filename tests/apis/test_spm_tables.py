@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from toy import shrink
 
 from mmprompt.apis import spm_cells, tables
@@ -20,6 +21,7 @@ from mmprompt.apis.spm_cells import (
 from mmprompt.apis.spm_cells import spm_cells as known_cells
 from mmprompt.apis.spm_figures import SPM_FIGURES
 from mmprompt.apis.spm_tables import write_spm_tables
+from mmprompt.registry import DATASETS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHASE = ('r50', 'chase-db1')
@@ -109,8 +111,6 @@ def test_configs_of_cells():
 
 
 def test_held_out_frames_of_camvid_are_not_trained_on(tmp_path):
-    from mmprompt.registry import DATASETS
-
     first, *_ = known_cells('r50', 'camvid', [])
     cfg = shrink(spm_config(first, tmp_path), tmp_path)
     parts = []
@@ -169,9 +169,15 @@ def test_unknown_data_and_foreign_files_are_refused(tmp_path, capsys):
 def test_a_cell_is_trained_measured_and_kept(tmp_path, monkeypatch):
     """At toy size, from the command to the row, and not a second time."""
 
+    weights = tmp_path / 'backbone.pth'
+
     def toy_config(cell, work_dir):
         cfg = shrink(spm_config(cell, work_dir), tmp_path / 'toy')
         cfg.work_dir = str(work_dir)
+        wrapped = cfg.model.backbone.backbone
+        if not weights.exists():
+            torch.save(MODELS.build(wrapped).state_dict(), weights)
+        wrapped.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
         return cfg
 
     monkeypatch.setattr(spm_cells, 'spm_config', toy_config)
