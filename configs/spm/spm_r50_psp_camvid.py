@@ -20,4 +20,9 @@ model = dict(
         scratch=dict(backbone=23_508_032, prompt=0, head=23_079_435),
     ),
 )
+max_iters = 200
+param_scheduler = [
+    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=100))

@@ -79,7 +79,7 @@ STUDIES = {
         ('mIoU',),
         dict(head=1, spm=1),
         (),
-        100,
+        60,
         {
             'train_dataloader.dataset.frames': (0, -20),
             **{
