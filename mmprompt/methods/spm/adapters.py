@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
-from mmprompt.methods.spm.stages import _known_prefix
+from mmprompt.methods.spm.stages import known_prefix
 from mmprompt.methods.spm.units import (
     PROJECTIONS,
     Weight,
@@ -109,7 +109,7 @@ class VPT(nn.ModuleList):
         bound = math.sqrt(6 / (inputs + width))
         for _ in units if deep else units[:1]:
             self.append(PromptTokens(num_tokens, width, bound, dropout))
-        position = (_known_prefix(backbone) or (0,))[0]
+        position = (known_prefix(backbone) or (0,))[0]
         waiting = _Waiting()
         for index, unit in enumerate(units):
             splice = _Splice(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmprompt.common.class_prior import read_class_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
+from mmprompt.methods.spm.adapters import build_adapters
 from mmprompt.methods.spm.lean import lean_graph
 from mmprompt.methods.spm.pretrained import load_pretrained, without_pretrained
 from mmprompt.methods.spm.stages import OUT, Layout, last_map, probe, replace_last_map
@@ -151,8 +152,6 @@ class SPMBackbone(BaseModule):
     def _build_adapters(self, adapter: dict | None) -> nn.ModuleList | None:
         if self.tuning not in ADAPTERS:
             return None
-        from mmprompt.methods.spm.adapters import build_adapters
-
         return build_adapters(self.backbone, dict(adapter or {}, type=ADAPTERS[self.tuning]))
 
     # --------------------------------------------------------------- weights

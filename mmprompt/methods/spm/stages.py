@@ -152,7 +152,7 @@ def recognise(
                 return Layout(CHANNEL_LAST, value.shape[3])
         return None
     length, channels = value.shape[1:]
-    prefixes = _known_prefix(backbone) or _PREFIXES
+    prefixes = known_prefix(backbone) or _PREFIXES
     pairs = [tuple(pair) for pair in others if _is_pair(pair)]
     told = [(n, (h, w)) for n in prefixes for h, w in pairs if h * w == length - n]
     guessed = [(n, grid) for n in prefixes for grid in _grids(length - n, image)]
@@ -301,7 +301,7 @@ def _grids(length: int, image: tuple[int, int]) -> Iterator[tuple[int, int]]:
                 yield h, w
 
 
-def _known_prefix(backbone: nn.Module) -> tuple[int, ...] | None:
+def known_prefix(backbone: nn.Module) -> tuple[int, ...] | None:
     """Tokens before the picture's by the attribute in which a backbone counts them, if it does."""
     for module in backbone.modules():
         for attribute in ('num_prefix_tokens', 'num_extra_tokens'):
