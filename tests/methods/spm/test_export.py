@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 from toy_spm import PSP, PUP, toy_spm, train_a_little
 
 from mmprompt.apis.export import (
@@ -81,7 +82,8 @@ def test_pictures_are_rgb_of_0_to_255():
         config.data_preprocessor.bgr_to_rgb = turned
         segmentor = trained(config)
         picture = pictures(1, 64, 64).round()[0]
-        data = segmentor.data_preprocessor(dict(inputs=[picture.flip(0).byte()]))
+        loaded = dict(inputs=[picture.flip(0).byte()], data_samples=[SegDataSample()])
+        data = segmentor.data_preprocessor(loaded)
         expected = segmentor(data['inputs'], mode='tensor')
         expected = torch.nn.functional.interpolate(expected, (64, 64), mode='bilinear')
         torch.testing.assert_close(Deployed(segmentor)(picture[None]), expected)
