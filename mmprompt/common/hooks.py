@@ -66,7 +66,7 @@ class FrozenBaseHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         model = bare_model(runner)
-        _check_base(model, checkpoint.get('mmprompt') or {})
+        check_base(model, checkpoint.get('mmprompt') or {})
         roots = frozen_roots(model)
         if not roots or 'state_dict' not in checkpoint:
             return
@@ -193,6 +193,24 @@ def recipe_of(runner: Any) -> dict:
     return recipe | {'few_shot': few_shot}
 
 
+def check_base(model: Any, record: dict) -> None:
+    """Compare the frozen base of a model with that of a checkpoint.
+
+    Args:
+        model: nothing is compared if it has no ``base_fingerprint``, or None.
+        record: the entry ``mmprompt`` of the checkpoint, as `PromptCheckpointHook` writes it.
+
+    Raises:
+        UserError: they are two different ones.
+    """
+    trained_on, present = record.get('base_fingerprint'), getattr(model, 'base_fingerprint', None)
+    if trained_on and present and trained_on != present:
+        raise UserError(
+            f'checkpoint: expected a base model with fingerprint {trained_on}, on which it was '
+            f'trained, found {present}. Use the config of that training, or train anew.'
+        )
+
+
 def _manifest_of(runner: Any) -> Any:
     """The manifest of the training dataset, whatever wraps it; None without few-shot."""
     # Not runner.train_loop: that property builds the loop.
@@ -219,15 +237,6 @@ def _plain(value: Any) -> Any:
 def _image_names(data_batch: Any) -> list[str]:
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
     return [str(getattr(s, 'img_path', '?')) for s in samples or []]
-
-
-def _check_base(model: Any, record: dict) -> None:
-    trained_on, present = record.get('base_fingerprint'), getattr(model, 'base_fingerprint', None)
-    if trained_on and present and trained_on != present:
-        raise UserError(
-            f'checkpoint: expected a base model with fingerprint {trained_on}, on which it was '
-            f'trained, found {present}. Use the config of that training, or train anew.'
-        )
 
 
 def _settle_dataset_meta(runner: Any, checkpoint: dict) -> None:
