@@ -74,6 +74,17 @@ def read_class_prior(
         UserError: the file is missing, is none of this kind or of a newer format, or belongs to
             other classes.
     """
+    names, shares = read_named_prior(path)
+    check_prior_classes(path, names, num_classes, classes)
+    return shares
+
+
+def read_named_prior(path: str | os.PathLike) -> tuple[list[str], list[float]]:
+    """Read the names and frequencies that `save_class_prior` wrote, whatever the classes.
+
+    Raises:
+        UserError: the file is missing, is none of this kind or of a newer format.
+    """
     path = Path(path)
     make = f'Make it: {COMMAND} --out {path}'
     if not path.is_file():
@@ -104,13 +115,23 @@ def read_class_prior(
         raise UserError(
             f'{path}: expected a class prior, found something else ({error}). {make}'
         ) from error
-    _check_classes(path, names, num_classes, classes)
-    return [float(share) for share in shares]
+    return list(names), [float(share) for share in shares]
 
 
-def _check_classes(
-    path: Path, found: Sequence[str], num_classes: int, wanted: Sequence[str] | None
+def check_prior_classes(
+    path: str | os.PathLike, found: Sequence[str], num_classes: int, wanted: Sequence[str] | None
 ) -> None:
+    """Compare the classes of a prior with those of whoever uses it.
+
+    Args:
+        path: where it was read.
+        found: the names in it.
+        num_classes: how many there should be.
+        wanted: the names there should be, in order; None compares none.
+
+    Raises:
+        UserError: they differ.
+    """
     mend = 'Name the file of this data set, or make one'
     if len(found) != num_classes:
         raise UserError(

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmprompt.common.class_prior import read_class_prior
+from mmprompt.common.class_prior import check_prior_classes, read_named_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
 from mmprompt.methods.spm.adapters import build_adapters
@@ -113,6 +113,7 @@ class SPMBackbone(BaseModule):
         #: Names that a file of the class prior must have; known to whoever knows the data.
         self.classes: Sequence[str] | None = None
         self._prior = class_prior
+        self._prior_names: Sequence[str] | None = None
         uniform = torch.full((num_classes,), 1 / num_classes)
         self.register_buffer('class_prior', uniform, persistent=bool(self.prompt_at))
         self._prior_known = False
@@ -184,8 +185,10 @@ class SPMBackbone(BaseModule):
     def _read_prior(self) -> None:
         prior = self._prior
         if isinstance(prior, (str, os.PathLike)):
-            there = Path(prior).is_file()
-            prior = read_class_prior(prior, self.num_classes, self.classes) if there else None
+            if not Path(prior).is_file():
+                return
+            self._prior_names, prior = read_named_prior(prior)
+            self.check_prior(self.classes)
         if prior is None:
             return
         values = torch.as_tensor(list(prior), dtype=torch.float64)
@@ -199,6 +202,15 @@ class SPMBackbone(BaseModule):
         self.class_prior.copy_(values)
         self._prior_known = True
 
+    def check_prior(self, classes: Sequence[str] | None) -> None:
+        """Compare the names in the file of the class prior with others, if one was read.
+
+        Raises:
+            UserError: other classes, or in another order.
+        """
+        if self._prior_names is not None:
+            check_prior_classes(self._prior, self._prior_names, self.num_classes, classes)
+
     def _take_unwrapped(self, state: dict, prefix: str, *_: Any) -> None:
         """Keys of the backbone without the wrapper become those of the wrapped one."""
         for name in self.backbone.state_dict():
@@ -206,7 +218,8 @@ class SPMBackbone(BaseModule):
                 state[f'{prefix}backbone.{name}'] = state.pop(plain)
         names = dict(self.backbone.named_parameters())
         self._weights_restored |= all(f'{prefix}backbone.{name}' in state for name in names)
-        self._prior_known |= prefix + 'class_prior' in state
+        if prefix + 'class_prior' in state:
+            self._prior_known, self._prior_names = True, None
 
     def backbone_state_dict(self) -> dict[str, Tensor]:
         """State dict of the wrapped backbone by its own names, as if there were no wrapper."""
@@ -217,13 +230,19 @@ class SPMBackbone(BaseModule):
         """Images (B, 3, H, W) -> what the wrapped backbone returns.
 
         Raises:
-            UserError: a size whose tokens cannot be laid out as a map.
+            UserError: a size whose tokens cannot be laid out as a map; a replica of
+                `nn.DataParallel`.
         """
+        if getattr(self, '_is_replica', False):
+            raise UserError(
+                'SPMBackbone: expected one process for each GPU, found a replica of '
+                'torch.nn.DataParallel, which would run without its prompts. Start the processes '
+                'with torchrun (docs/distributed.md).'
+            )
         self.load_base()
         if not self.prompt_at:
             return self.backbone(images)
-        if self.training:
-            self._warn_of_uniform_prior()
+        self._warn_of_uniform_prior()
         prior = self.class_prior.to(images.dtype)[None, :, None, None]
         self._flow = _Flow(tuple(images.shape[-2:]), prior)
         try:

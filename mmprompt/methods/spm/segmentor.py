@@ -109,7 +109,8 @@ class SPMSegmentor(EncoderDecoder):
         """Compare the classes with those of a dataset; take them from it if there are none.
 
         Raises:
-            UserError: another number of classes, or others than in ``classes``.
+            UserError: another number of classes, or others than in ``classes`` or in the file of
+                the class prior.
         """
         names = metainfo.get('classes')
         if not names:
@@ -121,7 +122,8 @@ class SPMSegmentor(EncoderDecoder):
                 f'{len(names)} classes {list(names)[:5]}, found {own}. Give the model the classes '
                 f'of its data.'
             )
-        self.classes = tuple(names)
+        self.classes = self.backbone.classes = tuple(names)
+        self.backbone.check_prior(self.classes)
 
     # --------------------------------------------------------------- numbers
     def parameter_groups(self) -> dict[str, int]:
@@ -272,10 +274,13 @@ class InterimLoss(nn.Module):
             data_samples: B samples, whose ``gt_sem_seg`` holds labels (1, h, w).
             size: height and width (H, W) of the batch, to which pictures, and so their labels, are
                 padded at the bottom and on the right.
+
+        Raises:
+            UserError: labels of another size than their picture.
         """
         if not any(self.weights) or not all('gt_sem_seg' in sample for sample in data_samples):
             return {}
-        labels = torch.cat([self._padded(sample.gt_sem_seg, size) for sample in data_samples])
+        labels = torch.cat([self._padded(sample, size) for sample in data_samples])
         losses = {}
         for index, (logits, weight) in enumerate(zip(interim, self.weights)):
             if weight:
@@ -284,10 +289,19 @@ class InterimLoss(nn.Module):
                 )
         return losses
 
-    def _padded(self, field: Any, size: Sequence[int]) -> Tensor:
+    def _padded(self, sample: Any, size: Sequence[int]) -> Tensor:
         """Labels (1, H, W) by the name of MMSegmentation or that of MMDetection."""
+        field = sample.gt_sem_seg
         labels = field.data if 'data' in field else field.sem_seg
-        down, across = (whole - side for whole, side in zip(size, labels.shape[-2:]))
+        found, whole = tuple(labels.shape[-2:]), tuple(size)
+        picture = tuple(sample.get('img_shape', whole))[:2]
+        if found not in (picture, whole):
+            raise UserError(
+                f'gt_sem_seg of {sample.get("img_path", "a sample")}: expected labels of the size '
+                f'of the picture, {picture}, or of the batch, {whole}, found {found}. Leave out '
+                f'what resizes labels alone, such as SegRescale in the pipeline.'
+            )
+        down, across = (most - side for most, side in zip(whole, found))
         return F.pad(labels.long(), (0, across, 0, down), value=self.ignore_index)
 
 

@@ -162,9 +162,10 @@ def test_prior_from_a_list_and_from_a_file(tmp_path, warned):
     assert not about_prior(warned)
 
 
+@pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('prior', [None, 'nowhere.json'])
-def test_absent_prior_is_uniform_with_one_warning(prior, warned):
-    model = wrapped(class_prior=prior).train()
+def test_absent_prior_is_uniform_with_one_warning(prior, training, warned):
+    model = wrapped(class_prior=prior).train(training)
     assert m_0(model) == pytest.approx([1 / 3] * 3)
     model(images())
     (line,) = about_prior(warned)
@@ -186,6 +187,12 @@ def test_a_prior_belongs_to_what_is_saved(warned):
 
 
 # ------------------------------------------------------------------ building
+def test_a_replica_of_data_parallel_is_refused():
+    """Its stages are copies, which hooks do not reach with the replica's matchers."""
+    with pytest.raises(UserError, match='DataParallel.*torchrun'):
+        wrapped()._replicate_for_data_parallel()(images())
+
+
 def test_building_reads_no_file_and_runs_on_no_device():
     nowhere = dict(type='Pretrained', checkpoint='nowhere.pth')
     config = dict(RESNET, init_cfg=nowhere)

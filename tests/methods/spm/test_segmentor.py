@@ -28,7 +28,6 @@ from torch.nn import functional as F
 from toy import CLASSES, toy_batch
 
 from mmprompt.common.checkpoint import fingerprint
-from mmprompt.common.class_prior import save_class_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.methods.spm import SPMSegmentor
@@ -199,18 +198,6 @@ def test_classes_are_those_of_the_data(tmp_path):
     assert model.classes == CLASSES
 
 
-def test_the_class_prior_is_that_of_the_classes(tmp_path):
-    config = prompted_segmentor(tmp_path, classes=('road', 'sky'))
-    config.backbone.class_prior = str(tmp_path / 'prior.json')
-    save_class_prior(tmp_path / 'prior.json', ('road', 'sky'), (30, 10), images=1)
-    model = build_in(config, 'mmprompt')
-    model.load_base()
-    assert model.backbone.class_prior.tolist() == [0.75, 0.25]
-    save_class_prior(tmp_path / 'prior.json', ('sky', 'road'), (10, 30), images=1)
-    with pytest.raises(UserError, match=r"prior\.json: .*found 'sky' where 'road' is expected"):
-        build_in(config, 'mmprompt').load_base()
-
-
 # ------------------------------------------------------------------ files
 @pytest.mark.parametrize('tuning', ['spm', 'head'])
 def test_files_give_the_same_predictions(tuning, tmp_path):
@@ -317,6 +304,7 @@ def detections(semantic: bool) -> list[BaseDataElement]:
     """Two samples whose pictures fill a part of the batch."""
     samples = [SegDataSample(), SegDataSample()]
     for sample, size in zip(samples, ((50, 96), (64, 70))) if semantic else ():
+        sample.set_metainfo(dict(img_shape=size))
         sample.gt_sem_seg = PixelData(sem_seg=torch.randint(3, (1, *size)))
     return samples
 
@@ -336,6 +324,16 @@ def test_a_detector_gains_interim_losses_where_there_are_labels(tmp_path):
         model.backbone(images)
     torch.testing.assert_close(losses['interim_1.loss_ce'], cross_entropy(interim[1], labels))
     torch.testing.assert_close(losses['interim_2.loss_ce'], cross_entropy(interim[2], labels) / 2)
+
+
+@pytest.mark.parametrize('size', [(8, 12), (70, 96), (50, 95)], ids=str)
+def test_labels_of_another_size_than_their_picture(size, tmp_path):
+    """Such as those of SegRescale; padded or cut they would lie beside the picture."""
+    model = detector(tmp_path).eval()
+    samples = detections(True)
+    samples[0].gt_sem_seg = PixelData(sem_seg=torch.randint(3, (1, *size)))
+    with pytest.raises(UserError, match=r'picture, \(50, 96\), or of the batch, \(64, 96\), found'):
+        model(torch.randn(2, 3, *SIZE), samples, mode='loss')
 
 
 @pytest.mark.parametrize(
