@@ -4,9 +4,11 @@
 #   python tools/class_prior.py configs/spm/spm_r101_psp_ade20k.py
 # The other ways of tuning: --cfg-options model.backbone.tuning=head (full, scratch).
 # Rows of Table 6 (places) and Table 7, by --cfg-options:
-#   model.backbone.prompt_at="['layer1','layer2']" model.expected_parameters.spm.prompt=1334892
+#   model.backbone.prompt_at="['layer1','layer2']" model.expected_parameters.spm.prompt=1334892 \
+#     model.paper_parameters.spm.prompt=1.07
 #   model.interim_weights=0
-#   model.backbone.prompter.context=conv3x3 model.expected_parameters.spm.prompt=9487406
+#   model.backbone.prompter.context=conv3x3 model.expected_parameters.spm.prompt=9487406 \
+#     model.paper_parameters=None
 # docs/spm.md lists all of them.
 _base_ = [
     '../_base_/default_runtime.py',
