@@ -46,7 +46,9 @@ class Deployed(nn.Module):
         self.segmentor = segmentor
         preprocessor = segmentor.data_preprocessor
         # It is given what OpenCV reads, BGR, and turns it round or not.
-        self.turned = not preprocessor._channel_conversion
+        # The two families name it differently.
+        names = ('_channel_conversion', 'channel_conversion')
+        self.turned = not any(getattr(preprocessor, name, False) for name in names)
         _free_upsampling(segmentor)
         normalised = preprocessor._enable_normalize
         for name, nothing in (('mean', 0.0), ('std', 1.0)):

@@ -53,6 +53,8 @@ def onnx():
 
 @pytest.mark.parametrize('config, free', MODELS_OF.values(), ids=MODELS_OF)
 def test_onnx_gives_the_same_logits(config, free, tmp_path, onnx):
+    if config.decode_head.type == 'mmseg.PSPHead' and not exports_programs():
+        pytest.skip('tracing knows no pooling to cells')
     model = Deployed(trained(config)).eval()
     path = export(model, tmp_path / 'model.onnx', (64, 64), dynamic=free)
     assert [p.name for p in tmp_path.iterdir()] == ['model.onnx']

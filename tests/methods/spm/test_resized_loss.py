@@ -82,6 +82,7 @@ def test_nothing_large_is_kept():
 
 def test_other_losses_get_the_resized_map():
     logits, labels = data((4, 6), (32, 48))
+    labels[labels == 255] = 0  # MMSegmentation 1.2 looks its class weight up
     for settings in (dict(class_weight=[1.0, 2, 3, 4, 5, 6, 7]), dict(reduction='sum')):
         loss = CrossEntropyLoss(**settings)
         assert not is_plain(loss)
