@@ -48,7 +48,7 @@ def test_seem_beside_timm(tmp_path):
 
 def test_spm_beside_full_and_head_tuning(tmp_path):
     small = ['--backbone', 'r18', '--size', '64', '96', '--repeats', '1', '--threads', '1']
-    done = run(*small, '--clock', 'processor', '--out', str(tmp_path / 'table'), name='spm')
+    done = run('spm', *small, '--clock', 'processor', '--out', str(tmp_path / 'table'))
     assert done.returncode == 0, done.stderr
     with open(tmp_path / 'table.csv', newline='') as stream:
         rows = list(csv.DictReader(stream))
@@ -58,7 +58,7 @@ def test_spm_beside_full_and_head_tuning(tmp_path):
     assert all(float(row['seconds']) > 0 and float(row['peak (MB)']) > 0 for row in rows)
     trained = {row['arm']: (row['trained: backbone (M)'], row['prompt (M)']) for row in rows[2:]}
     assert trained['spm'][0] == trained['head'][0] == '0.00' and trained['head'][1] == '0.00'
-    assert trained['full'] == ('11.19', '0.00') and float(trained['spm'][1]) > 3
+    assert trained['full'] == ('11.20', '0.00') and float(trained['spm'][1]) > 3
     assert [row['time / full'] for row in rows[:2]] == ['', '']
     assert rows[-1]['time / full'] == rows[-1]['memory / full'] == '1.00'
     assert done.stdout.startswith('ResNetV1c-18, PSPHead, 150 classes, 64x96')
