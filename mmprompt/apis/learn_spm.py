@@ -65,8 +65,11 @@ def _digest_of(base: str, weights: str) -> bytes:
             f'{weights}: expected the frozen weights that {base} names, found no such file. Set '
             f'MMPROMPT_WEIGHTS to the folder where it is, or correct init_cfg in the config.'
         )
+    digest = hashlib.sha256()
     with open(weights, 'rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').digest()
+        for part in iter(lambda: stream.read(1 << 20), b''):
+            digest.update(part)
+    return digest.digest()
 
 
 def model_of(classes: Classes, base: dict, prior: Path) -> dict:

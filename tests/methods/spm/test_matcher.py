@@ -211,7 +211,9 @@ def test_arguments_that_do_not_fit(options, message):
 
 
 def test_a_plain_convolution_shares_nothing_out():
-    SPM(C, S, channels=6, context='conv3x3')
+    matcher = SPM(C, S, channels=6, context='conv3x3')
+    prompt, logits = matcher(torch.randn(2, C, H, W), torch.rand(2, S, H, W))
+    assert (prompt.shape, logits.shape) == ((2, C, H, W), (2, S, H, W))
 
 
 def test_other_norms_and_activations():
