@@ -1,0 +1,1 @@
+"""SAM-CP: patches merged into semantic regions and instances by their affinity to queries."""
