@@ -1,6 +1,5 @@
 """Reading of YOLO segment labels: pixels by hand, and what is wrong with a line."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
