@@ -19,10 +19,14 @@ HOOKS = _child('hook', root.HOOKS)
 LOOPS = _child('loop', root.LOOPS)
 METRICS = _child('metric', root.METRICS)
 MODELS = _child('model', root.MODELS)
+TASK_UTILS = _child('task util', root.TASK_UTILS)
 TRANSFORMS = _child('transform', root.TRANSFORMS)
 VISUALIZERS = _child('visualizer', root.VISUALIZERS)
 
-CHILDREN = (DATASETS, DATA_SAMPLERS, HOOKS, LOOPS, METRICS, MODELS, TRANSFORMS, VISUALIZERS)
+CHILDREN = (
+    *(DATASETS, DATA_SAMPLERS, HOOKS, LOOPS, METRICS),
+    *(MODELS, TASK_UTILS, TRANSFORMS, VISUALIZERS),
+)
 
 # Nothing of ours lives in these. They exist because mmengine warns at every look-up in a scope
 # without a registry of that kind.
@@ -37,7 +41,6 @@ _SILENT = tuple(
         root.OPTIM_WRAPPER_CONSTRUCTORS,
         root.PARAM_SCHEDULERS,
         root.RUNNERS,
-        root.TASK_UTILS,
         root.VISBACKENDS,
         root.WEIGHT_INITIALIZERS,
     )

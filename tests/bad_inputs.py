@@ -11,6 +11,7 @@ import torch
 import toy
 from mmengine.config import Config
 from PIL import Image
+from prompt_files import prompt_of
 
 from mmprompt.common.checkpoint import save_tensors
 from mmprompt.registry import MODELS
@@ -159,7 +160,7 @@ def label_of_another_size(place):
 
 def _prompt(place, model=None, **changes):
     built = MODELS.build(toy.toy_segmentor(place / 'base.safetensors', **(model or {})))
-    prompt = built.export_prompt()
+    prompt = prompt_of(built)
     for key, value in changes.items():
         setattr(prompt, key, value)
     prompt.save(place / 'prompt.safetensors')

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from toy import CLASSES, PROMPTS, stir, toy_seem, toy_segmentor
 
+from mmprompt.common.prompt_file import PromptFile
 from mmprompt.foundation.seem import SEEM
 from mmprompt.foundation.seem.checkpoint import save_base
 from mmprompt.registry import MODELS
@@ -36,7 +38,18 @@ def write_prompt(base: Path, path: Path, classes=CLASSES, learned='SSPrompt', se
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter += torch.randn(parameter.shape, generator=generator)
-    return model.export_prompt().save(path)
+    return prompt_of(model).save(path)
+
+
+def prompt_of(model: nn.Module) -> PromptFile:
+    """What a model learned that writes one file."""
+    (file,) = model.export_files().values()
+    return file
+
+
+def save_files(model: nn.Module, folder: Path) -> Path:
+    """Write what was learned as training does; the path to give to `load_prompt`."""
+    return [file.save(folder / name) for name, file in model.export_files().items()][0]
 
 
 def write_picture(path: Path, size=(40, 56), seed=0, **options) -> np.ndarray:

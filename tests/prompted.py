@@ -134,15 +134,3 @@ def matcher_parameters(classes: int) -> dict[str, int]:
                 numbers |= {f'{name}{conv}.bn.{kind}': width for kind in ('weight', 'bias')}
             numbers |= {f'{name}project.weight': 8 * out, f'{name}project.bias': out}
     return numbers
-
-
-def save_files(model: nn.Module, path: Path) -> None:
-    """Write what was learned to the folder of `path`."""
-    for name, file in model.export_files().items():
-        file.save(path.with_name(name))
-
-
-def load_files(model: nn.Module, path: Path) -> None:
-    """Read what `save_files` wrote."""
-    name = 'prompt' if model.backbone.prompt_at else 'head'
-    model.load_prompt(path.with_name(f'{name}.safetensors'))

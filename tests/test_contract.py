@@ -11,12 +11,11 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.structures import SegDataSample
+from prompt_files import save_files
 from prompted import (
     head_parameters,
-    load_files,
     matcher_parameters,
     prompted_segmentor,
-    save_files,
 )
 from torch import nn
 from toy import CLASSES, HEIGHT, PROMPTS, WIDTH, toy_batch, toy_seem, toy_segmentor, write_base
@@ -45,8 +44,6 @@ class Method:
         trained: its trained parameters by name.
         batch: what its data loader gives.
         sample: the class of its predictions.
-        save: (model, path) writes what was learned.
-        load: (model, path) takes it over.
         base: config -> the file of its frozen base.
     """
 
@@ -56,8 +53,6 @@ class Method:
     trained: dict[str, int]
     batch: Callable[[], dict] = toy_batch
     sample: type = SegDataSample
-    save: Callable = lambda model, path: model.export_prompt().save(path)
-    load: Callable = lambda model, path: model.load_prompt(path)
     base: Callable[[dict], str] = lambda config: config['base']
 
 
@@ -90,8 +85,6 @@ def spm(tuning: str, trained: dict[str, int]) -> Method:
         lambda folder: prompted_segmentor(folder, tuning),
         ('backbone.backbone',),
         trained,
-        save=save_files,
-        load=load_files,
         base=lambda config: config['backbone']['backbone']['init_cfg']['checkpoint'],
     )
 
@@ -274,8 +267,7 @@ def test_save_load_predict(method, tmp_path):
     state = {k: v for k, v in model.state_dict().items() if not under_roots(k, roots)}
     from_state, from_file = build(config), build(config)
     from_state.load_state_dict(state, strict=False)
-    method.save(model, tmp_path / 'learned.safetensors')
-    method.load(from_file, tmp_path / 'learned.safetensors')
+    from_file.load_prompt(save_files(model, tmp_path / 'learned'))
     for other in (from_state, from_file):
         for mine, theirs in zip(expected, predict(other, batch)):
             assert torch.equal(mine.seg_logits.data, theirs.seg_logits.data)

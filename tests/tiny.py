@@ -14,7 +14,7 @@ from torch import nn
 
 from mmprompt.common.checkpoint import fingerprint, load_tensors, save_tensors
 from mmprompt.common.freeze import freeze
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
 from mmprompt.registry import MODELS
 
 # Every Runner asks compilers and drivers for their versions, which takes seconds.
@@ -47,10 +47,9 @@ class TinySegmentor(BaseModel):
                 self.backbone.load_state_dict(load_tensors(self.base)[0])
             self.base_fingerprint = fingerprint(self.backbone.state_dict())
 
-    def export_prompt(self):
-        return PromptFile(
-            {'prompt': self.prompt.detach()}, 'Tiny', self.classes, self.base_fingerprint
-        )
+    def export_files(self):
+        tensors = {'prompt': self.prompt.detach()}
+        return {PROMPT_FILE: PromptFile(tensors, 'Tiny', self.classes, self.base_fingerprint)}
 
     def load_prompt(self, prompt):
         prompt.check(

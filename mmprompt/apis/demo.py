@@ -21,7 +21,7 @@ from mmprompt.apis.inferencer import Inferencer
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import write_json
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
 from mmprompt.registry import DATASETS
 
 CONFIG = 'configs/ssprompt/nano_streets-fog_{}.py'
@@ -86,7 +86,7 @@ def run_method(name: str, folder: Path) -> dict:
         return json.loads(record.read_text())
     write_json(source, now)
     config = CONFIG.format(METHODS[name])
-    prompt, metrics = folder / 'prompt.safetensors', folder / 'metrics.json'
+    prompt, metrics = folder / PROMPT_FILE, folder / 'metrics.json'
     weights: list[str] = []
     parameters, size, seconds = 0, 0, None
     if name != 'zero-shot':
@@ -126,7 +126,7 @@ def draw(folder: Path, origins: list[str]) -> list[Path]:
     drawn = folder / 'figures.json'
     if drawn.is_file() and json.loads(drawn.read_text()) == origins:
         return figures
-    prompt = folder / 'ssprompt' / 'prompt.safetensors'
+    prompt = folder / 'ssprompt' / PROMPT_FILE
     models = {
         'zero-shot': Inferencer(CONFIG.format('zero-shot')),
         'SSPrompt': Inferencer(CONFIG.format('16shot'), prompt),
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'\nFoggy streets, 16 images per class, 60 test scenes:\n\n{table}\n')
         for path in figures:
             print(f'picture: {path}')
-        print(f'learned prompt: {folder / "ssprompt" / "prompt.safetensors"}')
+        print(f'learned prompt: {folder / "ssprompt" / PROMPT_FILE}')
         print(f'{time.perf_counter() - start:.0f} s in all')
 
     return run_command_line(body)

@@ -18,7 +18,7 @@ from mmprompt.common.checkpoint import load_strict
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import frozen_roots, under_roots
 from mmprompt.common.hooks import check_base
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE, PromptFile
 from mmprompt.registry import MODELS
 
 INPUT, OUTPUT = 'images', 'logits'
@@ -290,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add('config', help='config file, or its name below configs/')
-    add('weights', nargs='?', help='prompt.safetensors, head.safetensors or a checkpoint')
+    add('weights', nargs='?', help=f'{PROMPT_FILE}, {HEAD_FILE} or a checkpoint')
     add('--out', required=True, help='model.onnx, or model.pt2 for torch.export')
     add('--size', nargs=2, type=int, default=[512, 512], metavar=('H', 'W'), help='of pictures')
     add('--dynamic', action='store_true', help=f'any number and size, multiples of {STEP}')

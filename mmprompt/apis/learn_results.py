@@ -16,6 +16,7 @@ from mmprompt.apis.inferencer import Inferencer
 from mmprompt.apis.interim import picture_interim
 from mmprompt.apis.learn_config import METHODS
 from mmprompt.common.files import atomic_file, write_json
+from mmprompt.common.prompt_file import PROMPT_FILE
 from mmprompt.datasets.folder import mask_name
 
 ROWS = 4  # scenes of one picture
@@ -111,7 +112,7 @@ def draw_pictures(
         draw_weights(model.classes, weights, folder / 'weights.png')
     if 'spm' in shown and chosen:
         config = models[METHODS['spm']].config
-        data, prompt = config.test_dataloader.dataset, out / 'spm/prompt.safetensors'
+        data, prompt = config.test_dataloader.dataset, out / 'spm' / PROMPT_FILE
         picture_interim('spm', config, data, prompt, folder, number, 'cpu', WIDEST)
     write_json(note, asked)
     return made

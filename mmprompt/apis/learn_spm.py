@@ -16,6 +16,7 @@ from mmprompt.apis.cli import find_config
 from mmprompt.apis.interim import is_spm
 from mmprompt.common.class_prior import save_class_prior
 from mmprompt.common.errors import UserError
+from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE
 from mmprompt.datasets.folder import mask_name
 from mmprompt.methods.spm.pretrained import checkpoint_of
 
@@ -33,8 +34,8 @@ def is_config(base: str) -> bool:
 def files_of(method: str) -> tuple[str, ...]:
     """Names of the files that a method leaves in its work directory, the one to give first."""
     if method == 'spm':
-        return 'prompt.safetensors', 'head.safetensors'
-    return ('head.safetensors',) if method == 'head' else ('prompt.safetensors',)
+        return PROMPT_FILE, HEAD_FILE
+    return (HEAD_FILE,) if method == 'head' else (PROMPT_FILE,)
 
 
 def base_facts(base: str) -> dict:

@@ -19,7 +19,7 @@ from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
 from mmprompt.apis.interim import is_spm, picture_interim
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.ssprompt.prompt_sets import class_weights
 
@@ -61,15 +61,15 @@ class Run:
         Raises:
             UserError: there is no config or no prompt file in it.
         """
-        configs = sorted(folder.glob('*.py'))
-        if len(configs) != 1 or not (folder / 'prompt.safetensors').is_file():
+        configs, path = sorted(folder.glob('*.py')), folder / PROMPT_FILE
+        if len(configs) != 1 or not path.is_file():
             raise UserError(
                 f'{folder}: expected the work directory of a finished training, with its config '
-                f'and prompt.safetensors, found {len(configs)} configs and '
-                f'{"a" if (folder / "prompt.safetensors").is_file() else "no"} prompt file. Train '
-                f'with tools/train.py, or correct the path.'
+                f'and {PROMPT_FILE}, found {len(configs)} configs and '
+                f'{"a" if path.is_file() else "no"} prompt file. Train with tools/train.py, or '
+                f'correct the path.'
             )
-        prompt = PromptFile.load(folder / 'prompt.safetensors')
+        prompt = PromptFile.load(path)
         return cls(folder.resolve().name, folder, Config.fromfile(str(configs[0])), prompt)
 
     @property

@@ -13,7 +13,7 @@ from mmprompt.apis.inferencer import Image, Inferencer, Predictions
 from mmprompt.apis.learn_spm import base_facts
 from mmprompt.apis.predictions import Prediction
 from mmprompt.common.errors import UserError
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE, PromptFile
 from mmprompt.methods.ssprompt.prompt_sets import PromptSet
 
 
@@ -38,7 +38,7 @@ class ConfigPredictor:
         if len(prompts) != 1:
             raise UserError(
                 f'--prompts: expected the one file that was trained with {config}, found '
-                f'{len(prompts)}. Give prompt.safetensors, or head.safetensors of head tuning.'
+                f'{len(prompts)}. Give {PROMPT_FILE}, or {HEAD_FILE} of head tuning.'
             )
         given = dict(prompts) if isinstance(prompts, Mapping) else {'': prompts[0]}
         ((name, path),) = given.items()

@@ -38,6 +38,7 @@ from mmprompt.apis.train import train
 from mmprompt.common.audit import trained_parameters
 from mmprompt.common.files import atomic_file
 from mmprompt.common.locks import process_lock
+from mmprompt.common.prompt_file import PROMPT_FILE
 from mmprompt.datasets.few_shot import make_manifest
 from mmprompt.registry import MODELS
 
@@ -54,7 +55,7 @@ def run_cell(cell: Cell) -> Row:
             begin = time.perf_counter()
             train(cfg)
             train_seconds = time.perf_counter() - begin
-            prompt = Path(folder) / 'prompt.safetensors'
+            prompt = Path(folder) / PROMPT_FILE
         metrics = test(cfg, prompt)
     gc.collect()  # the Runner's reference cycles hold the cached features
     return make_row(cell, metrics, parameters, train_seconds, time.perf_counter() - start)

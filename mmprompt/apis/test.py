@@ -17,7 +17,7 @@ from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import write_json
 from mmprompt.common.processes import is_first
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
 
 
 def test(
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         'weights',
         nargs='?',
-        help='prompt.safetensors or a training checkpoint; without it the model is zero-shot',
+        help=f'{PROMPT_FILE} or a training checkpoint; without it the model is zero-shot',
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--out', metavar='JSON', help='file for the metrics')

@@ -16,7 +16,6 @@ from mmprompt.common.feature_cache import views_of
 from mmprompt.common.freeze import frozen_roots, under_roots
 from mmprompt.registry import HOOKS
 
-PROMPT_FILE = 'prompt.safetensors'
 # Keeps the seeds of training steps apart from those of samples (mmprompt.common.seeding).
 _STEP_STREAM = 1
 
@@ -133,31 +132,22 @@ class NonFiniteLossHook(Hook):
 
 @HOOKS.register_module()
 class PromptFileHook(Hook):
-    """Write what was learned to ``work_dir/prompt.safetensors`` after training.
+    """Write what was learned into the work directory after training.
 
-    A model with ``export_files()`` names its files itself.
-
-    Args:
-        filename: the file's name inside the work directory.
+    A model says what in ``export_files()``: `PromptFile` by file name, usually
+    ``prompt.safetensors`` alone; none if nothing was learned beside a frozen base. The first is the
+    one to give to ``load_prompt(path)``, which finds the others beside it. A model without the
+    method leaves checkpoints only.
     """
 
     # After CheckpointHook.
     priority = 'LOWEST'
 
-    def __init__(self, filename: str = PROMPT_FILE) -> None:
-        self.filename = filename
-
     def after_train(self, runner: Any) -> None:
         model = bare_model(runner)
-        if runner.rank != 0:
+        if runner.rank != 0 or not hasattr(model, 'export_files'):
             return
-        if hasattr(model, 'export_files'):
-            files = model.export_files()
-        else:
-            files = (
-                {self.filename: model.export_prompt()} if hasattr(model, 'export_prompt') else {}
-            )
-        for filename, file in files.items():
+        for filename, file in model.export_files().items():
             for key, value in recipe_of(runner).items():
                 file.recipe.setdefault(key, value)
             path = file.save(f'{runner.work_dir}/{filename}')

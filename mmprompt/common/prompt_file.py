@@ -13,6 +13,8 @@ from mmprompt.common.checkpoint import load_tensors, read_metadata, save_tensors
 from mmprompt.common.errors import UserError
 
 FORMAT = 1
+#: What a training writes into its work directory, by `PromptFile.kind`.
+PROMPT_FILE, HEAD_FILE = 'prompt.safetensors', 'head.safetensors'
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""COCO average precision of instance masks, by pycocotools, without annotation files."""
+"""COCO average precision of instance masks and boxes, by pycocotools, without annotation files."""
 
 import contextlib
 import io
@@ -13,6 +13,7 @@ from mmprompt.common.errors import UserError
 from mmprompt.registry import METRICS
 
 STATS = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l')
+BOX_STATS = tuple(f'{name}_det' for name in STATS)
 
 
 def _array(value) -> np.ndarray:
@@ -28,6 +29,22 @@ def encode_masks(masks: np.ndarray) -> list[dict]:
     return coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
 
 
+def xywh_boxes(instances, codes: list[dict]) -> np.ndarray:
+    """Boxes (N, 4) float64 as COCO writes them: `bboxes` (xyxy) if given, else those of masks.
+
+    Args:
+        instances: with or without `bboxes` (N, 4), x2 and y2 behind the last pixel.
+        codes: run-length codes of their N masks.
+    """
+    from pycocotools import mask as coco_mask
+
+    if 'bboxes' in instances:
+        boxes = np.array(_array(instances['bboxes']), np.float64).reshape(-1, 4)
+        boxes[:, 2:] -= boxes[:, :2]
+        return boxes
+    return coco_mask.toBbox(codes).reshape(-1, 4) if codes else np.zeros((0, 4))
+
+
 @METRICS.register_module()
 class InstanceAP(BaseMetric):
     """AP over IoU 0.50 to 0.95, AP50, AP75 and AP by size, in percent; NaN where undefined.
@@ -37,9 +54,14 @@ class InstanceAP(BaseMetric):
     `gt_panoptic_seg` and `gt_segments` as `PackPanopticInputs` writes them.
     This is COCO's measure; that of the Cityscapes server ignores small objects and void regions.
 
+    With `boxes` the same of boxes is added under the names `AP_det`, `AP50_det` and so on. A box is
+    the `bboxes` of `pred_instances` and of `gt_instances` where these have them (xyxy in pixels of
+    the masks), else the tight one of the mask. Sizes are those of masks for both, as in COCO.
+
     Args:
         max_dets: most predictions per image that count.
         classwise: also log AP and AP50 per class.
+        boxes: also measure boxes.
         collect_device, prefix: as of `mmengine.BaseMetric`.
     """
 
@@ -47,12 +69,14 @@ class InstanceAP(BaseMetric):
         self,
         max_dets: int = 100,
         classwise: bool = True,
+        boxes: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.max_dets = max_dets
         self.classwise = classwise
+        self.boxes = boxes
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encode the masks of a batch; only codes are kept and exchanged between processes."""
@@ -64,17 +88,21 @@ class InstanceAP(BaseMetric):
                 )
             found = sample['pred_instances']
             masks, labels, crowd = self._truth(sample)
-            self.results.append(
-                dict(
-                    size=masks.shape[1:],
-                    truth=encode_masks(masks),
-                    labels=labels,
-                    crowd=crowd,
-                    found=encode_masks(_array(found['masks'])),
-                    found_labels=_array(found['labels']),
-                    scores=_array(found['scores']),
-                )
+            result = dict(
+                size=masks.shape[1:],
+                truth=encode_masks(masks),
+                labels=labels,
+                crowd=crowd,
+                found=encode_masks(_array(found['masks'])),
+                found_labels=_array(found['labels']),
+                scores=_array(found['scores']),
             )
+            if self.boxes:
+                truth = sample['gt_instances'] if 'gt_instances' in sample else {}
+                own = truth if 'masks' in truth else {}
+                result['truth_boxes'] = xywh_boxes(own, result['truth'])
+                result['found_boxes'] = xywh_boxes(found, result['found'])
+            self.results.append(result)
 
     @staticmethod
     def _truth(sample: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,73 +126,65 @@ class InstanceAP(BaseMetric):
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Evaluate all images at once."""
+        values = dict(zip(STATS, self._measure(results, 'segm')))
+        if self.boxes:
+            values |= zip(BOX_STATS, self._measure(results, 'bbox'))
+        return values
+
+    def _measure(self, results: list[dict], kind: str) -> list[float]:
+        """`STATS` of masks ('segm') or boxes ('bbox')."""
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
         names = self.dataset_meta['classes']
-        truth, found = self._datasets(results, len(names))
+        truth, found = self._datasets(results, len(names), kind == 'bbox')
         if not truth['annotations'] or not found:
             # The library cannot be asked: nothing was found (0), or nothing could be (NaN).
-            empty = 0.0 if truth['annotations'] else float('nan')
-            return {key: empty for key in STATS}
+            return [0.0 if truth['annotations'] else float('nan')] * len(STATS)
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO()
             coco.dataset = truth
             coco.createIndex()
-            evaluation = COCOeval(coco, coco.loadRes(found), 'segm')
+            evaluation = COCOeval(coco, self._load(coco, found), kind)
             # The summary reads the last entry, and AP and AP50 per class below as well.
             evaluation.params.maxDets = [1, 10, self.max_dets]
             evaluation.evaluate()
             evaluation.accumulate()
         precision = evaluation.eval['precision']  # (IoU, recall, class, area, max_dets)
         if self.classwise:
-            self._log(names, precision)
+            self._log(names, precision, '' if kind == 'segm' else '_det')
         parts = (
             precision[..., 0, -1],
             precision[:1, ..., 0, -1],
             precision[5:6, ..., 0, -1],
             *(precision[..., area, -1] for area in (1, 2, 3)),
         )
-        return {key: self._mean(part) for key, part in zip(STATS, parts)}
+        return [self._mean(part) for part in parts]
 
     @staticmethod
-    def _datasets(results: list[dict], num_classes: int) -> tuple[dict, list[dict]]:
-        from pycocotools import mask as coco_mask
+    def _load(coco, found: list[dict]):
+        """Predictions beside the truth, as the library's `loadRes` puts them.
 
-        annotations, found = [], []
+        That one would measure boxes by their own area and forget masks.
+        """
+        loaded = type(coco)()
+        loaded.dataset = dict(coco.dataset, annotations=found)
+        loaded.createIndex()
+        return loaded
+
+    @staticmethod
+    def _datasets(results: list[dict], num_classes: int, boxes: bool) -> tuple[dict, list[dict]]:
+        """What COCO's files would hold: the truth, and the annotations that were predicted."""
+        truth, found = [], []
         for image, result in enumerate(results, start=1):
-            for code, label, crowd in zip(result['truth'], result['labels'], result['crowd']):
-                annotations.append(
-                    dict(
-                        id=len(annotations) + 1,
-                        image_id=image,
-                        category_id=int(label) + 1,
-                        segmentation=code,
-                        area=float(coco_mask.area(code)),
-                        iscrowd=int(crowd),
-                    )
-                )
-            for code, label, score in zip(
-                result['found'], result['found_labels'], result['scores']
-            ):
-                found.append(
-                    dict(
-                        image_id=image,
-                        category_id=int(label) + 1,
-                        segmentation=code,
-                        score=float(score),
-                    )
-                )
-        truth = dict(
-            info={},
-            images=[
-                dict(id=i, height=int(r['size'][0]), width=int(r['size'][1]))
-                for i, r in enumerate(results, start=1)
-            ],
-            categories=[dict(id=i + 1, name=str(i)) for i in range(num_classes)],
-            annotations=annotations,
-        )
-        return truth, found
+            truth += _annotations(result, 'truth', image, boxes, len(truth) + 1)
+            found += _annotations(result, 'found', image, boxes, len(found) + 1)
+        images = [
+            dict(id=i, height=int(r['size'][0]), width=int(r['size'][1]))
+            for i, r in enumerate(results, start=1)
+        ]
+        categories = [dict(id=i + 1, name=str(i)) for i in range(num_classes)]
+        return dict(info={}, images=images, categories=categories, annotations=truth), found
 
     @staticmethod
     def _mean(precision: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import torch
 import toy
 from foundation.test_seem_checkpoint import MODELS_DIR, tiny_config, tiny_public
 from mmengine.config import Config
+from prompt_files import prompt_of
 
 from mmprompt.apis.convert import convert_seem, main
 from mmprompt.common.checkpoint import load_tensors, read_metadata, save_tensors
@@ -52,7 +53,7 @@ def test_a_prompt_learned_on_the_source_loads_on_the_conversion(source, tmp_path
     with torch.no_grad():
         learned.decode_head.spatial_prompt.embedding.add_(1.0)
     prompt = tmp_path / 'prompt.safetensors'
-    learned.export_prompt().save(prompt)
+    prompt_of(learned).save(prompt)
     other = segmentor(out)
     other.load_prompt(prompt)
     image = torch.rand(1, 3, 32, 64)
@@ -81,7 +82,7 @@ def test_half_precision_is_another_base(source, dtype, tmp_path):
     again = convert_seem(half, whole, 'fp32')
     assert again.fingerprint == done.fingerprint != read_base(source)[1]['fingerprint']
     assert read_base(whole)[1]['record']['source']['record']['source']['name'] == 'tiny.pt'
-    learned = segmentor(source).export_prompt()
+    learned = prompt_of(segmentor(source))
     with pytest.raises(UserError, match='expected a prompt for the base model'):
         segmentor(half).load_prompt(learned)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from prompt_files import prompt_of
 
 from mmprompt.apis import encode
 from mmprompt.apis.encode import closest_pairs, main, parse_names, read_lines, read_templates
@@ -212,7 +213,7 @@ def test_the_bank_serves_a_segmentor(base, tmp_path):
     data = by_text.data_preprocessor(toy_batch())['inputs']
     with torch.no_grad():
         torch.testing.assert_close(by_bank.eval()(data), by_text.eval()(data))
-    assert by_bank.export_prompt().recipe['text'] == by_text.export_prompt().recipe['text']
+    assert prompt_of(by_bank).recipe['text'] == prompt_of(by_text).recipe['text']
     assert hashlib.sha256(out.read_bytes()).hexdigest() == digest
     other = write_base(tmp_path / 'other.safetensors', seed=1)
     model = MODELS.build(toy_segmentor(other, decode_head=dict(text_bank=str(out))))

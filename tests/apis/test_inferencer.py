@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from prompt_files import write_picture, write_video
+from prompt_files import prompt_of, write_picture, write_video
 from pycocotools import mask as coco_mask
 from toy import CLASSES, toy_segmentor, write_base, write_streets
 
@@ -55,7 +55,7 @@ def test_a_path_an_array_and_a_list_give_the_model_s_own_answer(config, image):
 def test_things_of_a_prompt_file_are_known_again(config, tmp_path):
     config.model.decode_head.update(task='panoptic', thing_classes=(2, 13))
     model = MODELS.build(config.model)
-    path = model.export_prompt().save(tmp_path / 'panoptic.safetensors')
+    path = prompt_of(model).save(tmp_path / 'panoptic.safetensors')
     segment = Inferencer(config.model.base, prompts=[path], texts=['road', 'car'])
     assert segment.things == {'panoptic': (2, 13), 'zero-shot': (1,)}
     said = Inferencer(config.model.base, prompts=[path], things=['sky'])
@@ -81,7 +81,7 @@ def test_a_prompt_file_changes_the_answer_as_it_does_in_the_model(config, image,
         model.decode_head.semantic_prompt.offset.normal_(
             std=5.0, generator=torch.Generator().manual_seed(0)
         )
-    path = model.export_prompt().save(tmp_path / 'prompt.safetensors')
+    path = prompt_of(model).save(tmp_path / 'prompt.safetensors')
     plain, prompted = Inferencer(config), Inferencer(config, path)
     assert not torch.equal(plain(image).seg_logits.data, prompted(image).seg_logits.data), (
         'the prompt was not put on'

@@ -15,7 +15,7 @@ def test_prepare_adds_what_is_missing_and_nothing_twice():
     cfg = Config(
         dict(
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=3)),
-            custom_hooks=[dict(type='mmprompt.PromptFileHook', filename='x'), dict(type='Mine')],
+            custom_hooks=[dict(type='mmprompt.PromptFileHook'), dict(type='Mine')],
             train_dataloader=dict(dataset=dict(type='FewShotDataset', k=1, dataset=dataset)),
             val_dataloader=dict(dataset=dataset, num_workers=0, persistent_workers=True),
             test_dataloader=dict(dataset=dataset, num_workers=1, persistent_workers=True),

@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from mmprompt.common.checkpoint import fingerprint
 from mmprompt.common.errors import UserError
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE, PromptFile
 from mmprompt.methods.spm.backbone import FROZEN, SPMBackbone
 from mmprompt.methods.spm.resized_loss import resized_loss
 from mmprompt.registry import MODELS
 
-PROMPT_FILE, HEAD_FILE = 'prompt.safetensors', 'head.safetensors'
 CROSS_ENTROPY = dict(type='mmseg.CrossEntropyLoss')
 GROUPS = ('backbone', 'prompt', 'head')
 _WRAPPED = 'backbone.backbone.'

@@ -18,7 +18,7 @@ from mmprompt.common.errors import UserError
 from mmprompt.common.feature_cache import FeatureCache
 from mmprompt.common.freeze import freeze, frozen_roots, under_roots
 from mmprompt.common.image_groups import padded
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
 from mmprompt.common.text_bank import Names, TextBank
 from mmprompt.foundation.seem import SEEMFeatures
 from mmprompt.foundation.seem.architecture import architecture, check_architecture
@@ -320,19 +320,12 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         texts = [t if isinstance(t, str) else list(t) for t in self.texts]
         return dict(texts=texts, templates=self.templates and list(self.templates))
 
-    def export_prompt(self) -> PromptFile:
-        """What was learned, ready to be saved.
-
-        Raises:
-            UserError: nothing is learned here.
-        """
+    def export_files(self) -> dict[str, PromptFile]:
+        """What was learned, ready to be saved, by file name; none if both are DefaultPrompt."""
         self.load_base()
         tensors = {k: v.detach().clone() for k, v in self._learned_by_short_names().items()}
         if not tensors:
-            raise UserError(
-                'This model learns no prompt (both are DefaultPrompt), so there is no prompt file '
-                'to write. Use a config with SpaPrompt or SemPrompt.'
-            )
+            return {}
         recipe = dict(
             self.decode_head.prompt_configs,
             task=self.decode_head.task.name,
@@ -341,7 +334,8 @@ class SSPromptSegmentor(ImagewiseSegmentor):
         )
         if things := self.decode_head.thing_classes:
             recipe['things'] = [self.classes[index] for index in things]
-        return PromptFile(tensors, self.method, self.classes, self.base_fingerprint, recipe)
+        file = PromptFile(tensors, self.method, self.classes, self.base_fingerprint, recipe)
+        return {PROMPT_FILE: file}
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
         """Take over the tensors of a prompt file.

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
+from prompt_files import save_files
 from toy_spm import PSP, PUP, toy_spm, train_a_little
 
 from mmprompt.apis.export import (
@@ -99,10 +100,8 @@ def test_one_command(tmp_path, capsys, onnx):
     config.backbone.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
     path = tmp_path / 'config.py'
     Config(dict(default_scope='mmprompt', model=config), format_python_code=False).dump(path)
-    for name, file in model.export_files().items():
-        file.save(tmp_path / name)
     out = tmp_path / 'there/model.onnx'
-    given = [path, tmp_path / 'prompt.safetensors', '--out', out, '--size', 64, 96]
+    given = [path, save_files(model, tmp_path), '--out', out, '--size', 64, 96]
     assert main([str(a) for a in given]) == 0
     assert 'largest difference to the model' in capsys.readouterr().out
     assert largest_difference(Deployed(model).eval(), out, pictures(1, 64, 96)) < 1e-4

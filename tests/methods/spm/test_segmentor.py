@@ -12,16 +12,15 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
+from prompt_files import save_files
 from prompted import (
     PLACES,
     RESNET,
     SIZE,
     head_parameters,
-    load_files,
     matcher_parameters,
     open_up,
     prompted_segmentor,
-    save_files,
 )
 from torch import Tensor
 from torch.nn import functional as F
@@ -202,12 +201,12 @@ def test_classes_are_those_of_the_data(tmp_path):
 @pytest.mark.parametrize('tuning', ['spm', 'head'])
 def test_files_give_the_same_predictions(tuning, tmp_path):
     model = learned(tmp_path, tuning)
-    save_files(model, tmp_path / 'any')
+    path = save_files(model, tmp_path)
     names = {path.name for path in tmp_path.glob('*.safetensors')}
     assert names == {'head.safetensors'} | ({'prompt.safetensors'} if tuning == 'spm' else set())
     other = make(tmp_path, tuning)
     before = scores(other)
-    load_files(other, tmp_path / 'any')
+    other.load_prompt(path)
     assert torch.equal(scores(other), scores(model)) and not torch.equal(before, scores(model))
     assert same(state_of(other), state_of(model))
     file = PromptFile.load(tmp_path / 'head.safetensors', kinds=('head',))
@@ -220,7 +219,7 @@ def test_files_give_the_same_predictions(tuning, tmp_path):
 
 def test_a_head_brings_its_prompt(tmp_path):
     model = learned(tmp_path)
-    save_files(model, tmp_path / 'any')
+    save_files(model, tmp_path)
     other = make(tmp_path)
     other.load_prompt(tmp_path / 'head.safetensors')
     assert torch.equal(scores(other), scores(model))
@@ -233,7 +232,7 @@ def test_what_was_trained_whole_has_no_files(tmp_path):
 
 
 def test_files_that_do_not_belong_together(tmp_path):
-    save_files(learned(tmp_path), tmp_path / 'any')
+    save_files(learned(tmp_path), tmp_path)
     prompt, head = tmp_path / 'prompt.safetensors', tmp_path / 'head.safetensors'
     narrow = prompted_segmentor(tmp_path)
     narrow.backbone.prompter.channels = 4
@@ -260,7 +259,7 @@ def test_files_that_do_not_belong_together(tmp_path):
 
 
 def test_files_for_another_backbone(tmp_path):
-    save_files(learned(tmp_path), tmp_path / 'any')
+    save_files(learned(tmp_path), tmp_path)
     state = torch.load(tmp_path / 'resnet.pth')
     state['stem.0.weight'] += 1
     config = prompted_segmentor(tmp_path)

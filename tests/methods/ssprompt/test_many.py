@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from prompt_files import prompt_of
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy import CLASSES, PROMPTS, stir, toy_seem, toy_segmentor
@@ -89,7 +90,7 @@ def models(base):
 def files(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp('prompts')
     return {
-        kind: model.export_prompt().save(folder / f'{kind}.safetensors')
+        kind: prompt_of(model).save(folder / f'{kind}.safetensors')
         for kind, model in models.items()
     }
 

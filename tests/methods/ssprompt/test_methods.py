@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
+from prompt_files import prompt_of
 from toy import CLASSES, PROMPTS, toy_batch, toy_segmentor, write_base
 
 from mmprompt.common.audit import trained_parameters
@@ -116,7 +117,7 @@ def test_the_row_of_no_object_is_the_frozen_default(base, method):
 def test_prompt_files_are_told_apart(base, tmp_path, method):
     model = build(base, method)
     train(model, 2)
-    path = model.export_prompt().save(tmp_path / 'prompt.safetensors')
+    path = prompt_of(model).save(tmp_path / 'prompt.safetensors')
     prompt = PromptFile.load(path)
     count = sum(trained_parameters(model).values())
     assert sum(t.numel() for t in prompt.tensors.values()) == count
@@ -132,11 +133,11 @@ def test_prompt_files_are_told_apart(base, tmp_path, method):
 def test_prompt_file_of_another_sentence_or_kind_of_context(base):
     shared, own = (build(base, name) for name in ('coop', 'coop-csc'))
     with pytest.raises(UserError, match=r'semantic_prompt\.words \(19, 16, 16\)'):
-        own.load_prompt(shared.export_prompt())
+        own.load_prompt(prompt_of(shared))
     config = dict(semantic_prompt=dict(type='LOCN', template='a {}.'))
     locn = build(base, 'locn', decode_head=config)
     with pytest.raises(UserError, match=r"semantic_prompt\.template 'a photo of a \{\}\.'"):
-        build(base, 'locn').load_prompt(locn.export_prompt())
+        build(base, 'locn').load_prompt(prompt_of(locn))
 
 
 @pytest.mark.parametrize('method', ['head', 'full'])

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from mmengine.registry import MODELS
+from prompt_files import prompt_of
 from toy import CLASSES, PROMPTS, toy_batch
 from toy_sam import SAM_DIM, toy_sam_segmentor
 
@@ -126,7 +127,7 @@ def test_what_is_frozen_is_computed_once(method, tmp_path):
 
 
 def test_another_projection_is_another_base(tmp_path):
-    prompt = build(tmp_path).export_prompt()
+    prompt = prompt_of(build(tmp_path))
     build(tmp_path).load_prompt(prompt)
     other = build(tmp_path, decoder=dict(projection_seed=1))
     with pytest.raises(UserError, match='expected a prompt for the base model with fingerprint'):

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from mmengine.registry import MODELS
+from prompt_files import prompt_of
 from toy import CLASSES, PROMPTS, toy_batch, toy_seem, toy_segmentor, write_base
 
 from mmprompt.common.checkpoint import fingerprint, load_tensors, save_tensors
@@ -174,7 +175,7 @@ def test_prompt_file(base, tmp_path, name, spatial, semantic, count):
         spatial_prompt=dict(type=spatial, num_prompts=PROMPTS), semantic_prompt=dict(type=semantic)
     )
     model = trained(base, decode_head=head)
-    path = model.export_prompt().save(tmp_path / 'prompt.safetensors')
+    path = prompt_of(model).save(tmp_path / 'prompt.safetensors')
     prompt = PromptFile.load(path)
     assert sum(t.numel() for t in prompt.tensors.values()) == count
     assert path.stat().st_size <= 4 * count + 16 * 1024
@@ -200,7 +201,7 @@ def test_prompt_file_of_another_model_is_refused(base, tmp_path):
     def semantic(**keys):
         return build(base, decode_head=dict(semantic_prompt=dict(type='SemPrompt', **keys)))
 
-    path = trained(base).export_prompt().save(tmp_path / 'prompt.safetensors')
+    path = prompt_of(trained(base)).save(tmp_path / 'prompt.safetensors')
     other_base = write_base(tmp_path / 'other.safetensors', seed=1)
     swapped = (CLASSES[1], CLASSES[0], *CLASSES[2:])
     refused = [
@@ -222,7 +223,7 @@ def test_prompt_file_of_another_model_is_refused(base, tmp_path):
     for model, words in refused:
         refuses(model, path, words)
     fixed = spatial(weight=dict(type='fixed', value=0.5))
-    path = fixed.export_prompt().save(tmp_path / 'fixed.safetensors')
+    path = prompt_of(fixed).save(tmp_path / 'fixed.safetensors')
     other = dict(type='fixed', value=0.25)
     refuses(spatial(weight=other), path, 'spatial_prompt.weight.value 0.25.*found 0.5')
     spatial(weight='fixed').load_prompt(path)  # 0.5 is the default
@@ -230,7 +231,7 @@ def test_prompt_file_of_another_model_is_refused(base, tmp_path):
 
 def test_reading_of_a_recipe_without_it(base):
     """The configs in the recipe say the same."""
-    prompt = build(base).export_prompt()
+    prompt = prompt_of(build(base))
     del prompt.recipe['reading']
     build(base).load_prompt(prompt)
     head = dict(semantic_prompt=dict(type='SemPrompt', renormalise=True))
@@ -241,8 +242,7 @@ def test_nothing_learned_nothing_exported(base):
     head = dict(spatial_prompt=FROZEN, semantic_prompt=dict(type='DefaultPrompt'))
     model = build(base, decode_head=head)
     assert model.method == 'zero-shot'
-    with pytest.raises(UserError, match='learns no prompt'):
-        model.export_prompt()
+    assert model.export_files() == {}
 
 
 def test_class_order_against_the_dataset(base):

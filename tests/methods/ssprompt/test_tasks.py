@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
+from prompt_files import prompt_of
 from toy import CLASSES, HEIGHT, WIDTH, toy_batch, toy_segmentor, write_base
 
 from mmprompt.common.errors import UserError
@@ -239,7 +240,7 @@ def test_a_prompt_serves_the_other_tasks(base, tmp_path):
     learned = make(base, 'panoptic')
     with torch.no_grad():
         learned.decode_head.semantic_prompt.offset.normal_()
-    prompt = learned.export_prompt()
+    prompt = prompt_of(learned)
     assert prompt.recipe['task'] == 'panoptic'
     assert prompt.recipe['things'] == [CLASSES[index] for index in THINGS]
     path = prompt.save(tmp_path / 'prompt.safetensors')
