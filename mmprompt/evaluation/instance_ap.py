@@ -45,6 +45,29 @@ def xywh_boxes(instances, codes: list[dict]) -> np.ndarray:
     return coco_mask.toBbox(codes).reshape(-1, 4) if codes else np.zeros((0, 4))
 
 
+def _truth_rows(result: dict, image: int, boxes: bool, first_id: int) -> list[dict]:
+    from pycocotools import mask as coco_mask
+
+    rows = []
+    for code, label, crowd in zip(result['truth'], result['labels'], result['crowd']):
+        row = dict(id=first_id + len(rows), image_id=image, category_id=int(label) + 1)
+        row |= dict(segmentation=code, area=float(coco_mask.area(code)), iscrowd=int(crowd))
+        if boxes:
+            row['bbox'] = result['truth_boxes'][len(rows)].tolist()
+        rows.append(row)
+    return rows
+
+
+def _found_rows(result: dict, image: int, boxes: bool) -> list[dict]:
+    # The library takes the size of what was found from its box wherever it has one.
+    key, shapes = ('bbox', 'found_boxes') if boxes else ('segmentation', 'found')
+    return [
+        dict(image_id=image, category_id=int(label) + 1, score=float(score))
+        | {key: shape.tolist() if boxes else shape}
+        for shape, label, score in zip(result[shapes], result['found_labels'], result['scores'])
+    ]
+
+
 @METRICS.register_module()
 class InstanceAP(BaseMetric):
     """AP over IoU 0.50 to 0.95, AP50, AP75 and AP by size, in percent; NaN where undefined.
@@ -56,7 +79,7 @@ class InstanceAP(BaseMetric):
 
     With `boxes` the same of boxes is added under the names `AP_det`, `AP50_det` and so on. A box is
     the `bboxes` of `pred_instances` and of `gt_instances` where these have them (xyxy in pixels of
-    the masks), else the tight one of the mask. Sizes are those of masks for both, as in COCO.
+    the masks), else the tight one of the mask. As in COCO a true object's size is that of its mask.
 
     Args:
         max_dets: most predictions per image that count.
@@ -145,7 +168,7 @@ class InstanceAP(BaseMetric):
             coco = COCO()
             coco.dataset = truth
             coco.createIndex()
-            evaluation = COCOeval(coco, self._load(coco, found), kind)
+            evaluation = COCOeval(coco, coco.loadRes(found), kind)
             # The summary reads the last entry, and AP and AP50 per class below as well.
             evaluation.params.maxDets = [1, 10, self.max_dets]
             evaluation.evaluate()
@@ -162,23 +185,12 @@ class InstanceAP(BaseMetric):
         return [self._mean(part) for part in parts]
 
     @staticmethod
-    def _load(coco, found: list[dict]):
-        """Predictions beside the truth, as the library's `loadRes` puts them.
-
-        That one would measure boxes by their own area and forget masks.
-        """
-        loaded = type(coco)()
-        loaded.dataset = dict(coco.dataset, annotations=found)
-        loaded.createIndex()
-        return loaded
-
-    @staticmethod
     def _datasets(results: list[dict], num_classes: int, boxes: bool) -> tuple[dict, list[dict]]:
-        """What COCO's files would hold: the truth, and the annotations that were predicted."""
+        """What COCO's files of truth and of results would hold."""
         truth, found = [], []
         for image, result in enumerate(results, start=1):
-            truth += _annotations(result, 'truth', image, boxes, len(truth) + 1)
-            found += _annotations(result, 'found', image, boxes, len(found) + 1)
+            truth += _truth_rows(result, image, boxes, len(truth) + 1)
+            found += _found_rows(result, image, boxes)
         images = [
             dict(id=i, height=int(r['size'][0]), width=int(r['size'][1]))
             for i, r in enumerate(results, start=1)
@@ -192,8 +204,8 @@ class InstanceAP(BaseMetric):
         valid = precision[precision > -1]
         return float(valid.mean() * 100) if valid.size else float('nan')
 
-    def _log(self, names: Sequence[str], precision: np.ndarray) -> None:
-        table = PrettyTable(['Class', 'AP', 'AP50'])
+    def _log(self, names: Sequence[str], precision: np.ndarray, suffix: str) -> None:
+        table = PrettyTable(['Class', f'AP{suffix}', f'AP50{suffix}'])
         for i, name in enumerate(names):
             values = precision[:, :, i, 0, -1]
             if (values > -1).any():

@@ -142,3 +142,66 @@ def test_equals_the_metric_of_mmdetection(seed, tmp_path):
 def test_a_sample_without_instances_is_named():
     with pytest.raises(UserError, match='pred_instances'):
         InstanceAP().process({}, [dict(gt_instances=1)])
+
+
+def _box_metric(found, truth):
+    """Metrics of one sample whose fields are given."""
+    sample = SegDataSample()
+    sample.set_data(dict(pred_instances=found, gt_instances=truth))
+    metric = InstanceAP(boxes=True)
+    metric.dataset_meta = dict(classes=('car', 'person'))
+    metric.process({}, [sample.to_dict()])
+    return metric.evaluate(1)
+
+
+def test_boxes_are_those_given_or_else_tight_ones():
+    full = _boxes((0, 0, 20, 20))
+    cross = full.clone()
+    cross[0, :8, 8:] = cross[0, 8:, :8] = False  # half of the mask and all of the box are left
+    labels, scores = torch.tensor([0]), torch.tensor([0.9])
+    truth = InstanceData(masks=full, labels=labels)
+    found = InstanceData(masks=cross, labels=labels, scores=scores)
+    measured = _box_metric(found, truth)
+    assert measured['AP_det'] == pytest.approx(100) == measured['AP75_det']
+    assert measured['AP50'] == pytest.approx(100) and measured['AP75'] == 0
+    found.bboxes = torch.tensor([[0.0, 0.0, 13.0, 20.0]])  # IoU 0.65 with the tight one
+    assert _box_metric(found, truth)['AP_det'] == pytest.approx(100 * 4 / 10)
+    truth.bboxes = torch.tensor([[0.0, 0.0, 13.0, 20.0]])
+    measured = _box_metric(found, truth)
+    assert measured['AP_det'] == pytest.approx(100) and measured['AP75'] == 0
+    assert 'AP_det' not in _evaluate((cross, [0], [0.9]), (full, [0]))
+
+
+def test_random_boxes_measure_as_in_mmdetection():
+    det = pytest.importorskip('mmdet.evaluation')
+    samples = pytest.importorskip('mmdet.structures')
+    metric, other = InstanceAP(boxes=True, classwise=False), det.CocoMetric(metric=['bbox', 'segm'])
+    meta = dict(classes=('car', 'person'))
+    metric.dataset_meta = other.dataset_meta = meta
+    draw = torch.Generator().manual_seed(0)
+    for i in range(8):
+        corners = torch.randint(0, 30, (9, 4), generator=draw)
+        corners[:, 2:] += corners[:, :2] + 3
+        masks = _boxes(*corners.tolist(), size=(70, 70))
+        labels = torch.randint(0, 2, (9,), generator=draw)
+        scores = torch.rand(5, generator=draw)
+        moved = masks[:5].roll(1, dims=2)
+        truth = InstanceData(masks=masks[3:], labels=labels[3:], bboxes=mask_boxes(masks[3:]))
+        found = InstanceData(
+            masks=moved, labels=labels[:5], scores=scores, bboxes=mask_boxes(moved) + 0.5
+        )
+        sample = samples.DetDataSample(metainfo=dict(img_id=i, ori_shape=(70, 70)))
+        sample.set_data(dict(pred_instances=found, gt_instances=truth))
+        data = sample.to_dict()
+        metric.process({}, [data])
+        data['instances'] = [
+            dict(bbox=box, mask=code, bbox_label=label, ignore_flag=0)
+            for box, code, label in zip(
+                truth.bboxes.tolist(), encode_masks(truth.masks.numpy()), truth.labels.tolist()
+            )
+        ]
+        other.process({}, [data])
+    ours, theirs = metric.evaluate(8), other.evaluate(8)
+    assert 5 < ours['AP_det'] < 95 and 5 < ours['AP'] < 95
+    for mine, name in (('AP_det', 'bbox_mAP'), ('AP75_det', 'bbox_mAP_75'), ('AP', 'segm_mAP')):
+        assert ours[mine] == pytest.approx(100 * theirs[f'coco/{name}'], abs=0.051)
