@@ -41,7 +41,7 @@ class Runs(NamedTuple):
         return np.searchsorted(self.owner, np.arange(self.count + 1))
 
     def boxes(self) -> np.ndarray:
-        """Tight boxes (N, 4) int64, x1 y1 x2 y2 with x2 and y2 behind the last pixel; 0 if empty."""
+        """Tight boxes (N, 4) int64 xyxy, with x2 and y2 behind the last pixel; 0 if empty."""
         height = self.size[0]
         boxes = np.zeros((self.count, 4), dtype=np.int64)
         first = self.first()
@@ -161,8 +161,8 @@ def region_bits(runs: Runs, boxes: np.ndarray, cells: int) -> np.ndarray:
     """Which cells of a grid on its box a mask covers at least half of, (N, cells, cells) bool.
 
     What RoIAlign of the full mask on its own box and a threshold of a half mean, with the exact
-    share of a cell's area in place of the mean of bilinear samples. In whole numbers, so a half is a
-    half; a mask is never painted. All False for an empty box.
+    share of a cell's area in place of the mean of bilinear samples. In whole numbers, so that a
+    half is a half; no mask is painted. All False for an empty box.
 
     Args:
         runs: of N masks. What of them lies outside its box counts for nothing.
