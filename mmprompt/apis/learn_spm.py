@@ -16,9 +16,9 @@ from mmprompt.apis.cli import find_config
 from mmprompt.apis.interim import is_spm
 from mmprompt.common.class_prior import save_class_prior
 from mmprompt.common.errors import UserError
+from mmprompt.common.pretrained import checkpoint_of
 from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE
 from mmprompt.datasets.folder import mask_name
-from mmprompt.methods.spm.pretrained import checkpoint_of
 
 METHODS = {'head': 'head tuning', 'spm': 'SPM'}
 #: What is learned by default, and how.

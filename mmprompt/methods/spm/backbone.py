@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from mmprompt.common.class_prior import check_prior_classes, read_named_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
+from mmprompt.common.pretrained import load_pretrained, without_pretrained
 from mmprompt.methods.spm.adapters import build_adapters
 from mmprompt.methods.spm.lean import lean_graph
-from mmprompt.methods.spm.pretrained import load_pretrained, without_pretrained
 from mmprompt.methods.spm.stages import OUT, Layout, last_map, probe, replace_last_map
 from mmprompt.registry import MODELS
 
@@ -178,7 +178,12 @@ class SPMBackbone(BaseModule):
             return
         self._base_loaded = True
         if not self._weights_restored and not self._came_with_weights:
-            load_pretrained(self.backbone, self.tuning in FROZEN, wanted=self.tuning != 'scratch')
+            load_pretrained(
+                self.backbone,
+                self.tuning in FROZEN,
+                wanted=self.tuning != 'scratch',
+                key='model.backbone.backbone',
+            )
         if self.prompt_at and not self._prior_known:
             self._read_prior()
 

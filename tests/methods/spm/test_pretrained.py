@@ -9,7 +9,7 @@ from drop_in import build, stir
 from safetensors.torch import save_file
 
 from mmprompt.common.errors import UserError
-from mmprompt.methods.spm.pretrained import checkpoint_of, without_pretrained
+from mmprompt.common.pretrained import checkpoint_of, without_pretrained
 
 RESNET = dict(type='mmseg.ResNetV1c', depth=18, stem_channels=4, base_channels=4)
 SWIN = dict(

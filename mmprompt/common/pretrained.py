@@ -1,4 +1,4 @@
-"""Pretrained weights of a wrapped backbone: read by the backbone's own way, and checked."""
+"""Pretrained weights of a backbone: read by the backbone's own way, and checked."""
 
 import copy
 import logging
@@ -40,7 +40,9 @@ def checkpoint_of(init_cfg: Any) -> str | None:
     return None
 
 
-def load_pretrained(backbone: nn.Module, must_be_whole: bool, wanted: bool = True) -> None:
+def load_pretrained(
+    backbone: nn.Module, must_be_whole: bool, wanted: bool = True, key: str = 'model.backbone'
+) -> None:
     """Let a backbone initialise itself, and see that nothing that stays was left at random.
 
     mmengine loads what fits and goes on. Here a parameter or running statistic that the file does
@@ -52,6 +54,7 @@ def load_pretrained(backbone: nn.Module, must_be_whole: bool, wanted: bool = Tru
         backbone: frozen or not.
         must_be_whole: True for one that stays frozen.
         wanted: False for training from scratch, where no file is named.
+        key: of the backbone in the config, for messages.
 
     Raises:
         UserError: the file is missing, cannot be had or does not fit.
@@ -61,19 +64,19 @@ def load_pretrained(backbone: nn.Module, must_be_whole: bool, wanted: bool = Tru
     checkpoint = checkpoint_of(getattr(backbone, 'init_cfg', None))
     if checkpoint is None and wanted:
         print_log(
-            f'SPMBackbone: {type(backbone).__name__} names no pretrained weights (init_cfg), so it '
+            f'{key}: {type(backbone).__name__} names no pretrained weights (init_cfg), so it '
             f'begins at random unless a checkpoint is loaded later.',
             logger='current',
             level=logging.WARNING,
         )
     install_strict_loader()
     with _noting_what_is_given(backbone) as given:
-        _initialise(backbone, checkpoint)
+        _initialise(backbone, checkpoint, key)
     if checkpoint is not None:
         _check_given(given, backbone, checkpoint, must_be_whole)
 
 
-def _initialise(backbone: nn.Module, checkpoint: str | None) -> None:
+def _initialise(backbone: nn.Module, checkpoint: str | None, key: str) -> None:
     # What is frozen counts as initialised, so that nobody does it again.
     marked = [module for module in backbone.modules() if hasattr(module, '_is_init')]
     try:
@@ -88,7 +91,7 @@ def _initialise(backbone: nn.Module, checkpoint: str | None) -> None:
             f'{checkpoint}: expected pretrained weights of {type(backbone).__name__}, found none '
             f'that can be read ({type(error).__name__}: {error}). Give another file, or correct '
             f'the prefix of its names: --cfg-options '
-            f'model.backbone.backbone.init_cfg.checkpoint=PATH.'
+            f'{key}.init_cfg.checkpoint=PATH.'
         ) from error
     finally:
         for module in marked:
