@@ -1,20 +1,15 @@
 """The rows that finished cells leave: one CSV file per base and suite, shared by processes."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmprompt.apis.cells import Cell
-from mmprompt.common.errors import UserError
-from mmprompt.common.files import atomic_file
-from mmprompt.common.locks import process_lock
+from mmprompt.apis.csv_rows import Row, put_row, read_csv
 
 KEYS = ('base', 'data', 'method', 'task', 'shots', 'seed', 'recipe')
 #: In per cent; empty where a config does not measure it.
 METRICS = ('mIoU', 'aAcc', 'PQ', 'PQ_th', 'PQ_st', 'SQ', 'RQ', 'AP', 'AP50')
 COLUMNS = (*KEYS, *METRICS, 'parameters', 'train_seconds', 'seconds')
-Row = dict[str, str]
 
 
 def make_row(
@@ -49,31 +44,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: the file holds other columns.
     """
-    if not path.is_file():
-        return []
-    with path.open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        found = set(reader.fieldnames or ())
-        if not set(COLUMNS) - set(METRICS) <= found <= set(COLUMNS):
-            raise UserError(
-                f'{path}: expected the columns {",".join(COLUMNS)}, found '
-                f'{",".join(reader.fieldnames or ["none"])}. Give another --out.'
-            )
-        return [dict.fromkeys(COLUMNS, '') | row for row in reader]
+    return read_csv(path, COLUMNS, optional=METRICS)
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add a row; safe when several processes add to one file, and at any moment to be killed."""
-    with process_lock(f'rows {path.resolve()}'):
-        rows = [kept for kept in read_rows(path) if cell_of(kept) != cell_of(row)]
-        write_csv(path, COLUMNS, [*rows, row])
-
-
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping]) -> None:
-    """Write rows as CSV, atomically."""
-    text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, columns, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    """Add a row in place of an older one of the same cell; see `put_row`."""
+    put_row(path, COLUMNS, row, cell_of, optional=METRICS)

@@ -18,6 +18,7 @@ import numpy as np
 from mmprompt.apis.cli import find_config, run_command_line, tools_folder
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
 from mmprompt.apis.inferencer import Inferencer
+from mmprompt.apis.markdown import aligned_grid
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import write_json
@@ -106,18 +107,12 @@ def run_method(name: str, folder: Path) -> dict:
 
 def format_table(results: dict[str, dict]) -> str:
     """Results as a Markdown table, aligned for the terminal too."""
-    rows = [('method', 'mIoU', 'trained parameters', 'prompt file', 'training')]
+    heads, rows = ('method', 'mIoU', 'trained parameters', 'prompt file', 'training'), []
     for name, result in results.items():
         size = f'{result["bytes"] / 1024:.0f} KiB' if result['bytes'] else '-'
         seconds = '-' if result['seconds'] is None else f'{result["seconds"]:.0f} s'
         rows.append((name, f'{result["miou"]:.2f}', f'{result["parameters"]:,}', size, seconds))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + ' |'
-        for row in rows
-    ]
-    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
-    return '\n'.join(lines)
+    return aligned_grid(heads, rows)
 
 
 def draw(folder: Path, origins: list[str]) -> list[Path]:

@@ -1,11 +1,9 @@
 """The table of ``make demo``, kept in a file: its methods once, in the demo's own way."""
 
-import csv
 from pathlib import Path
 
-from mmprompt.apis.cell_rows import write_csv
+from mmprompt.apis.csv_rows import read_csv, write_csv
 from mmprompt.apis.demo import METHODS, format_table, make_data, run_method
-from mmprompt.common.errors import UserError
 from mmprompt.common.locks import process_lock
 
 COLUMNS = ('method', 'mIoU', 'parameters', 'bytes', 'seconds')
@@ -21,24 +19,15 @@ def read_demo(path: Path) -> dict[str, dict]:
     Raises:
         UserError: the file holds other columns.
     """
-    if not path.is_file():
-        return {}
-    with path.open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(
-                f'{path}: expected the columns {",".join(COLUMNS)}, found '
-                f'{",".join(reader.fieldnames or ["none"])}. Give another --out.'
-            )
-        return {
-            row['method']: dict(
-                miou=float(row['mIoU']),
-                parameters=int(row['parameters']),
-                bytes=int(row['bytes']),
-                seconds=float(row['seconds']) if row['seconds'] else None,
-            )
-            for row in reader
-        }
+    return {
+        row['method']: dict(
+            miou=float(row['mIoU']),
+            parameters=int(row['parameters']),
+            bytes=int(row['bytes']),
+            seconds=float(row['seconds']) if row['seconds'] else None,
+        )
+        for row in read_csv(path, COLUMNS)
+    }
 
 
 def missing_methods(path: Path) -> list[str]:

@@ -1,9 +1,10 @@
 """Tables 7 and 9, training efficiency: figures of benchmarks/ssprompt_efficiency.py as a table."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmprompt.apis.csv_rows import read_csv
+from mmprompt.apis.markdown import grid
 from mmprompt.apis.paper_figures import paper_figures
 from mmprompt.apis.table_text import NAMES, paper_text
 from mmprompt.common.errors import UserError
@@ -29,15 +30,8 @@ def read_efficiency(path: Path) -> Rates:
             f'{path}: expected measured times, found no such file. Measure: {COMMAND} '
             f'{path.with_suffix("")}'
         )
-    with path.open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        rows, found = list(reader), reader.fieldnames or ()
-    missing = [name for name in NEEDED if name not in found]
-    if missing:
-        raise UserError(
-            f'{path}: expected the columns {", ".join(NEEDED)}, found it without '
-            f'{", ".join(missing)}. Measure again: {COMMAND} {path.with_suffix("")}'
-        )
+    mend = f'Measure again: {COMMAND} {path.with_suffix("")}'
+    rows = read_csv(path, NEEDED, others=True, mend=mend)
     rates: Rates = {}
     for row in rows:
         column = _LABELS.get(row['setting'], row['setting'])
@@ -53,7 +47,7 @@ def efficiency_markdown(table: str, rates: Mapping) -> str:
     paper = list(paper_figures(table))
     heads = ['method', *(f'{column}, {metric}' for column, metric in columns)]
     heads += [f'*paper*: {column}, {metric}' for column, metric in columns]
-    lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
+    rows = []
     for method in dict.fromkeys(method for method, _, _ in rates):
         cells = []
         for column, metric in columns:
@@ -62,8 +56,8 @@ def efficiency_markdown(table: str, rates: Mapping) -> str:
             cells.append('-' if value is None else f'{value:.{digits}f}')
         row = _PAPER_ROWS.get(method, '')
         cells += [paper_text(paper, row, column, metric) for column, metric in columns]
-        lines.append(f'| {NAMES.get(method, method)} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        rows.append([NAMES.get(method, method), *cells])
+    return grid(heads, rows)
 
 
 def efficiency_rows(table: str, rates: Mapping) -> list[dict]:

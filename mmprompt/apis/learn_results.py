@@ -1,7 +1,5 @@
 """The table and the pictures of `tools/learn.py`."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmprompt.apis import learn_spm
+from mmprompt.apis.csv_rows import write_csv
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import Inferencer
 from mmprompt.apis.interim import picture_interim
 from mmprompt.apis.learn_config import METHODS
+from mmprompt.apis.markdown import aligned_grid
 from mmprompt.common.files import atomic_file, write_json
 from mmprompt.common.prompt_file import PROMPT_FILE
 from mmprompt.datasets.folder import mask_name
@@ -46,23 +46,11 @@ def write_table(results: Sequence[Mapping], manifest: Mapping, out: Path) -> str
     rows.append(('prompt file', '', *sizes))
     times = ['-' if r['seconds'] is None else f'{r["seconds"]:.0f} s' for r in results]
     rows.append(('training', '', *times))
-    text = io.StringIO(newline='')
-    csv.writer(text, lineterminator='\n').writerows(rows)
-    markdown = _markdown(rows)
-    for name, content in (('table.csv', text.getvalue()), ('table.md', markdown + '\n')):
-        with atomic_file(out / name) as stream:
-            stream.write(content.encode())
+    write_csv(out / 'table.csv', rows[0], [dict(zip(rows[0], row)) for row in rows[1:]])
+    markdown = aligned_grid(rows[0], rows[1:])
+    with atomic_file(out / 'table.md') as stream:
+        stream.write(f'{markdown}\n'.encode())
     return markdown
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
-    lines = [
-        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |'
-        for row in rows
-    ]
-    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
-    return '\n'.join(lines)
 
 
 def draw_pictures(

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.csv_rows import read_csv
 from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
@@ -241,8 +242,7 @@ def lines_of_table(path: Path) -> dict[str, Lines]:
     Raises:
         UserError: it has no columns method and shots, or no metric.
     """
-    with path.open(newline='') as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(path, (), others=True)
     known = {column.lower(): column for column in (rows[0] if rows else {})}
     metrics = [name for name in METRICS if name.lower() in known]
     if not {'method', 'shots'} <= set(known) or not metrics:

@@ -6,7 +6,6 @@ images, and the test images are seen once per way and seed.
 """
 
 import copy
-import csv
 import functools
 import itertools
 import shutil
@@ -18,8 +17,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmprompt.apis.cell_rows import Row, write_csv
 from mmprompt.apis.cli import find_config
+from mmprompt.apis.csv_rows import Row, put_row, read_csv
 from mmprompt.apis.test import test
 from mmprompt.apis.train import latest_checkpoint, train
 from mmprompt.common.checkpoint_hook import bare_model
@@ -156,16 +155,7 @@ def read_spm_rows(path: Path, study: Study) -> list[Row]:
     Raises:
         UserError: the file holds other columns.
     """
-    if not path.is_file():
-        return []
-    with path.open(newline='') as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != columns_of(study):
-            raise UserError(
-                f'{path}: expected the columns {",".join(columns_of(study))}, found '
-                f'{",".join(reader.fieldnames or ["none"])}. Give another --out.'
-            )
-        return list(reader)
+    return read_csv(path, columns_of(study))
 
 
 def spm_cell_of(row: Mapping[str, str]) -> SPMCell:
@@ -307,15 +297,9 @@ def run_spm_missing(base: str, data: str, path: Path, limit: int | None = None) 
                 busy |= set() if free else {cell}
                 continue
             print(f'== {cell} ({len(left)} known and left)', flush=True)
-            _append(path, study, run_spm_cell(cell))
+            put_row(path, columns_of(study), run_spm_cell(cell), spm_cell_of)
             ran += 1
     return ran
-
-
-def _append(path: Path, study: Study, row: Row) -> None:
-    with process_lock(f'rows {path.resolve()}'):
-        rows = [r for r in read_spm_rows(path, study) if spm_cell_of(r) != spm_cell_of(row)]
-        write_csv(path, columns_of(study), [*rows, row])
 
 
 def list_spm_cells(base: str, data: str, path: Path) -> None:

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mmprompt.apis.cell_rows import Row
+from mmprompt.apis.csv_rows import Row
+from mmprompt.apis.markdown import grid
 from mmprompt.apis.spm_cells import (
     ALL,
     SPMCell,
@@ -55,11 +56,6 @@ class Results:
         return best_rate(self.base, self.data, arm, self.rows)
 
 
-def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ['| ' + ' | '.join(line) + ' |' for line in (heads, *rows)]
-    return '\n'.join([lines[0], '|---' * len(heads) + '|', *lines[1:]])
-
-
 def _measured(rows: Sequence[Row], metric: str, expected: int) -> str:
     return format_numbers([float(row[metric]) for row in rows], expected)
 
@@ -100,7 +96,7 @@ def ways_text(results: Results) -> str:
     text = f'**Ways of tuning**, base `{results.base}` on `{results.data}`{over}.'
     if paper:
         text += ' The column marked *paper* is Table 4, of another backbone and schedule.'
-    return f'{text}\n\n{_grid(heads, lines)}'
+    return f'{text}\n\n{grid(heads, lines)}'
 
 
 def places_text(results: Results) -> str:
@@ -114,7 +110,7 @@ def places_text(results: Results) -> str:
         lines.append([places, *numbers, *_paper(paper, places)])
     text = f'**Places of prompts**, base `{results.base}` on `{results.data}`, one seed.'
     text += ' The column marked *paper* is Table 6, of other data.'
-    return f'{text}\n\n{_grid(heads, lines)}'
+    return f'{text}\n\n{grid(heads, lines)}'
 
 
 def rates_text(results: Results) -> str:
@@ -134,7 +130,7 @@ def rates_text(results: Results) -> str:
         f'**Learning rates**, base `{results.base}` on `{results.data}`: {metric} on training '
         f'images that were held out, {results.study.choose_steps} steps, one seed.'
     )
-    return f'{text}\n\n{_grid(["tuning", *(f"{rate:g}" for rate in rates)], lines)}'
+    return f'{text}\n\n{grid(["tuning", *(f"{rate:g}" for rate in rates)], lines)}'
 
 
 def write_spm_tables(base: str, data: str, folder: Path, into: Path | None = None) -> str:

@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmprompt.apis.cell_rows import METRICS, Row, cell_of
+from mmprompt.apis.cell_rows import METRICS, cell_of
 from mmprompt.apis.cells import UNTRAINED, make_cell
+from mmprompt.apis.csv_rows import Row
+from mmprompt.apis.markdown import grid
 from mmprompt.apis.paper_figures import PaperFigure, paper_figures
 from mmprompt.apis.suites import Column, Suite, Table
 from mmprompt.common.errors import UserError
@@ -149,7 +151,7 @@ def to_markdown(summary: Summary) -> str:
         cells = [summary.numbers(method, column) for column in columns]
         cells += [paper_text(paper, method, *column) for column in paper_columns]
         rows.append([method_name(method, summary.base), *cells])
-    return _grid(heads, rows)
+    return grid(heads, rows)
 
 
 def _data_down(summary: Summary) -> str:
@@ -163,12 +165,7 @@ def _data_down(summary: Summary) -> str:
         [label, *(summary.numbers(method, column) for column in columns)]
         for label, columns in by_label.items()
     ]
-    return _grid(heads, rows)
-
-
-def _grid(heads: list[str], rows: list[list[str]]) -> str:
-    lines = ['| ' + ' | '.join(line) + ' |' for line in (heads, *rows)]
-    return '\n'.join([lines[0], '|---' * len(heads) + '|', *lines[1:]])
+    return grid(heads, rows)
 
 
 def method_name(method: str, base: str) -> str:

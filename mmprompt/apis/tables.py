@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmprompt.apis.cell_rows import Row, append_row, cell_of, make_row, read_rows, write_csv
+from mmprompt.apis.cell_rows import append_row, cell_of, make_row, read_rows
 from mmprompt.apis.cells import UNTRAINED, Cell, cell_config, cells_of
 from mmprompt.apis.cli import run_command_line
+from mmprompt.apis.csv_rows import Row, write_csv
 from mmprompt.apis.demo_table import demo_text, missing_methods, run_demo
 from mmprompt.apis.efficiency_table import (
     COMMAND,

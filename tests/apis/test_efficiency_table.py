@@ -57,7 +57,7 @@ def test_a_missing_or_foreign_file_names_the_command(measured, tmp_path, capsys)
     assert f'ssprompt_efficiency.py --out {tmp_path}/none' in capsys.readouterr().err
     measured.write_text('setting,method\n')
     assert tables.main(['7', '--measured', str(measured)]) == 2
-    assert 'without ms per image, weights (MB), step (MB)' in capsys.readouterr().err
+    assert 'step (MB), found setting,method. Measure again: python' in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_whether_it_was_measured(measured, tmp_path, capsys):
