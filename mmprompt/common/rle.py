@@ -9,6 +9,7 @@ position is x * H + y.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -264,6 +265,71 @@ def _characters(values: np.ndarray, begin: np.ndarray) -> list[bytes]:
         text[at[mine] + k] = 48 + ((values[mine] >> (5 * k)) & 31) + 32 * goes_on
     whole, cuts = text.tobytes(), at[begin].tolist()
     return [whole[a:b] for a, b in zip(cuts, cuts[1:])]
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """The partition of an image by which of N masks cover a pixel.
+
+    A union of masks is a union of atoms, and areas, overlaps and merged maps are small products
+    with `cover` and `areas`, with no mask painted: `cover.T[atoms.index]` would be all N masks.
+
+    Notation: A atoms, at most one of which no mask covers.
+    """
+
+    index: np.ndarray  # (H, W) int32: the atom of every pixel
+    cover: np.ndarray  # (N, A) bool: whether the mask covers the atom
+    areas: np.ndarray  # (A,) int64 pixels
+
+    @classmethod
+    def from_rles(cls, rles: Sequence[bytes], size: tuple[int, int]) -> 'Atoms':
+        """Of N compressed counts of an image (H, W)."""
+        return cls.from_runs(parse(rles, size))
+
+    @classmethod
+    def from_runs(cls, runs: Runs) -> 'Atoms':
+        """Of the runs of N masks."""
+        height, width = runs.size
+        pixels = height * width
+        # A pixel's key is the sum of random numbers of its masks, which two different sets of
+        # masks share with a chance of 2^-64.
+        numbers = np.random.default_rng(0).integers(0, 2**64, runs.count, dtype=np.uint64)
+        change = np.zeros(pixels + 1, dtype=np.uint64)
+        np.add.at(change, runs.start, numbers[runs.owner])
+        np.subtract.at(change, runs.stop, numbers[runs.owner])
+        change[0] += np.uint64(1)  # so that a piece begins here
+        begin = np.flatnonzero(change[:pixels])  # of pieces of the image in one atom each
+        keys = np.cumsum(change[begin])
+        _, first, atom = np.unique(keys, return_index=True, return_inverse=True)
+        lengths = np.diff(np.append(begin, pixels))
+        index = np.repeat(atom.ravel().astype(np.int32), lengths).reshape(width, height)
+        areas = np.zeros(len(first), dtype=np.int64)
+        np.add.at(areas, atom.ravel(), lengths)
+        # A mask covers an atom if one of its runs holds the atom's first pixel.
+        samples = np.argsort(first)  # atoms in the order of their first pixels
+        rank = np.zeros(pixels + 1, dtype=np.int64)
+        rank[begin[first] + 1] = 1
+        rank = np.cumsum(rank)  # how many first pixels lie before a position
+        low, high = rank[runs.start], rank[runs.stop]
+        held = np.flatnonzero(high > low)
+        steps = np.zeros((runs.count, len(first) + 1), dtype=np.int8)
+        np.add.at(steps, (runs.owner[held], low[held]), 1)
+        np.subtract.at(steps, (runs.owner[held], high[held]), 1)
+        cover = np.empty((runs.count, len(first)), dtype=bool)
+        cover[:, samples] = np.cumsum(steps[:, :-1], axis=1, dtype=np.int8) > 0
+        return cls(np.ascontiguousarray(index.T), cover, areas)
+
+    def union(self, members: np.ndarray) -> np.ndarray:
+        """Which atoms each of M sets of masks covers, (M, A) bool.
+
+        Args:
+            members: (M, N) bool.
+        """
+        return members.astype(np.float32) @ self.cover.astype(np.float32) > 0
+
+    def masks(self, sets: np.ndarray) -> np.ndarray:
+        """Paint sets of atoms (M, A) bool: masks (M, H, W) bool."""
+        return sets[:, self.index]
 
 
 def _owner(ends: np.ndarray, position: int) -> int:
