@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from mmprompt.methods.spm import backbone, pretrained
+from mmprompt.common import pretrained
+from mmprompt.methods.spm import backbone
 
 
 @pytest.fixture
