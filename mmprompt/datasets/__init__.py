@@ -3,10 +3,18 @@
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.chase_db1 import ChaseDB1FolderDataset
 from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset, LoadAnnotationsFromCocoPanoptic
+from mmprompt.datasets.det_transforms import (
+    DetRandomChoiceResize,
+    DetRandomCrop,
+    DetRandomFlip,
+    DetResize,
+    DetResizeShortestEdge,
+)
 from mmprompt.datasets.few_shot import FewShotDataset
 from mmprompt.datasets.folder import FolderDataset
 from mmprompt.datasets.guarded import GuardedDataset
 from mmprompt.datasets.mapillary import Mapillary19Dataset
+from mmprompt.datasets.patches import LoadPatches, LoadUnits, PackPatchInputs
 from mmprompt.datasets.samplers import ResumableSampler
 from mmprompt.datasets.transforms import (
     LoadAnnotationsByTable,
@@ -19,14 +27,22 @@ __all__ = [
     'CamVidDataset',
     'ChaseDB1FolderDataset',
     'CocoPanopticSegDataset',
+    'DetRandomChoiceResize',
+    'DetRandomCrop',
+    'DetRandomFlip',
+    'DetResize',
+    'DetResizeShortestEdge',
     'FewShotDataset',
     'FolderDataset',
     'GuardedDataset',
     'LoadAnnotationsByTable',
     'LoadAnnotationsFromCocoPanoptic',
     'LoadCityscapesPanoptic',
+    'LoadPatches',
+    'LoadUnits',
     'Mapillary19Dataset',
     'PackPanopticInputs',
+    'PackPatchInputs',
     'PanopticFromLabels',
     'ResumableSampler',
 ]

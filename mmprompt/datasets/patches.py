@@ -1,0 +1,285 @@
+"""Patches in a pipeline: loaded from a store, kept on their image, packed with the true units.
+
+    LoadImageFromFile, LoadPatches, <labels>, LoadUnits, <DetResize, DetRandomFlip ...>,
+    PackPatchInputs
+
+Patches and units stay in the frame of the original image until they are packed; then the recorded
+geometry places them in the input, and a crop is cut out of their run lengths.
+
+Notation: N patches, K true units, (H, W) pixels of the original image, (h, w) of the input.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import InstanceData
+
+from mmprompt.common import rle
+from mmprompt.common.errors import UserError
+from mmprompt.common.patch_store import PatchStore
+from mmprompt.common.patches import CELLS, PatchSet
+from mmprompt.datasets.patch_geometry import Placement, placement, remember
+from mmprompt.datasets.transforms import CITYSCAPES_THINGS, PackPanopticInputs
+from mmprompt.datasets.units import TrueUnits
+from mmprompt.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadPatches(BaseTransform):
+    """Add `patch_set`, the stored patches of the image, and `patch_ids`, those that are used.
+
+    Runs right behind `LoadImageFromFile`. The store is opened once per process, at the first image.
+
+    Args:
+        store: file of the patch store, a pattern or a list of its shards.
+        max_patches: most patches of an image; those of highest score, and of equal scores (some
+            generators know none) those of more pixels. None keeps all, as the paper does.
+        min_area: patches of fewer pixels are left out.
+        min_score: patches of a lower score are left out.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike | Sequence[str],
+        max_patches: int | None = None,
+        min_area: int = 0,
+        min_score: float = 0.0,
+    ) -> None:
+        self.store = PatchStore(store)
+        self.max_patches = max_patches
+        self.min_area = min_area
+        self.min_score = min_score
+
+    def transform(self, results: dict) -> dict:
+        """Look up, compare the sizes, choose.
+
+        Raises:
+            UserError: the store is missing or damaged, has no patches of this image or those of an
+                image of another size; or the image is no longer the original.
+        """
+        remember(results)
+        key = self.store.find(results['img_path'])
+        patches = self.store.get(key)
+        size = tuple(int(n) for n in results['ori_shape'][:2])
+        if patches.size != size:
+            turned = (
+                ' An EXIF orientation may have turned it.' if patches.size == size[::-1] else ''
+            )
+            raise UserError(
+                f'{results["img_path"]}: expected patches of an image of {size[0]}x{size[1]} '
+                f'pixels (height x width), found those of {patches.size[0]}x{patches.size[1]} in '
+                f'{self.store.path} under {key!r}.{turned} Make them of these images: python '
+                f'tools/generate_patches.py CONFIG --generator {self.store.meta["generator"]} '
+                f'--split SPLIT --out STORE'
+            )
+        results['patch_set'] = patches
+        results['patch_ids'] = self.chosen(patches)
+        return results
+
+    def chosen(self, patches: PatchSet) -> np.ndarray:
+        """Rows (n,) int64 of the patches that are used, in rising order."""
+        kept = (patches.areas >= max(self.min_area, 1)) & (patches.scores >= self.min_score)
+        ids = np.flatnonzero(kept)
+        if self.max_patches is not None and len(ids) > self.max_patches:
+            order = np.lexsort((-patches.areas[ids], -patches.scores[ids]))
+            ids = np.sort(ids[order[: self.max_patches]])
+        return ids
+
+
+@TRANSFORMS.register_module()
+class LoadUnits(BaseTransform):
+    """Add `units`, the `TrueUnits` of the original image, from the labels that were loaded.
+
+    Of `gt_masks_coco` (`LoadCocoInstances`), else of `gt_panoptic_map` (`LoadCityscapesPanoptic`,
+    `LoadAnnotationsFromCocoPanoptic`), else the regions of `gt_seg_map` alone.
+
+    Args:
+        thing_classes: classes with instances. A data set that says in each sample what its things
+            are, as `CocoPanopticSegDataset` does, comes first.
+        keep_truth: whether the panoptic map and the masks of instances stay in the results, for
+            evaluators. Training needs the units alone.
+    """
+
+    def __init__(
+        self, thing_classes: Sequence[int] = CITYSCAPES_THINGS, keep_truth: bool = True
+    ) -> None:
+        self.thing_classes = tuple(thing_classes)
+        self.keep_truth = keep_truth
+
+    def transform(self, results: dict) -> dict:
+        """Make the units; labels that were loaded after a resizing are those of the original too.
+
+        Raises:
+            UserError: there are no labels, or they are not those of the original image.
+        """
+        labels = results.get('gt_panoptic_map', results.get('gt_seg_map'))
+        self._check(labels, results)
+        things = results.get('thing_classes', self.thing_classes)
+        if 'gt_masks_coco' in results:
+            results['units'] = TrueUnits.from_masks(labels, results['gt_masks_coco'])
+        elif 'gt_panoptic_map' in results:
+            results['units'] = TrueUnits.from_map(labels, things)
+        else:
+            results['units'] = TrueUnits.from_labels(labels)
+        if results.get('homography_matrix') is None:  # then the labels follow the image
+            results['unit_labels'] = results.get('gt_seg_map')
+        if not self.keep_truth:
+            results.pop('gt_masks_coco', None)
+            if results.pop('gt_panoptic_map', None) is not None:
+                results['seg_fields'].remove('gt_panoptic_map')
+        return results
+
+    @staticmethod
+    def _check(labels: np.ndarray | None, results: dict) -> None:
+        path = results.get('img_path', 'pipeline')
+        if labels is None:
+            raise UserError(
+                f'{path}: LoadUnits expects labels, found neither gt_panoptic_map nor gt_seg_map. '
+                f'Put it behind LoadAnnotations and LoadCityscapesPanoptic, or behind '
+                f'LoadAnnotationsFromCocoPanoptic or LoadCocoInstances.'
+            )
+        matrix = np.asarray(results.get('homography_matrix', np.eye(3)))
+        scaled = (matrix == np.diag(np.diag(matrix))).all() and (np.diag(matrix) > 0).all()
+        size = tuple(results['ori_shape'][:2])
+        if labels.shape[:2] != size or not scaled:
+            raise UserError(
+                f'{path}: LoadUnits expects the labels of the original image of {size} pixels, '
+                f'found {labels.shape[:2]} and a geometric transform before. Put LoadUnits behind '
+                f'the loading of labels, before any flip or crop.'
+            )
+
+
+@TRANSFORMS.register_module()
+class PackPatchInputs(PackPanopticInputs):
+    """`PackPanopticInputs` plus `patches`, `patch_set` and, where labels are, `gt_units`.
+
+    - `patches`: InstanceData of the N patches that the input shows: `bboxes` (N, 4) float32 xyxy in
+      pixels of the input, tight around what is seen; `regions` (N, 7, 7) bool, the cells of this
+      box that the patch covers; `scores` (N,) float32; `ids` (N,) int64, rows of the stored set.
+    - `patch_set`: the stored `PatchSet`, in the frame of the original image.
+    - `gt_units`: InstanceData of the K units that the input shows: `labels` (K,) int64;
+      `is_instance` (K,) bool; `bboxes` (K, 4) as of patches; `mask_iop` (K, N) float32, the share
+      of a patch that lies in the unit, in original pixels; `box_iop` and `box_iou` (K, N) of boxes.
+    - `gt_instances`: of overlapping instances, `masks` (n, H, W) bool, `labels` and `is_crowd`, in
+      the frame of the original image, for evaluators.
+
+    An original pixel is seen if its centre is in the input. A patch or a unit without one is left
+    out, of every field.
+
+    Args:
+        min_area: also units of which fewer original pixels are seen are left out.
+        kwargs: of `PackPanopticInputs`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Place, cut, pack.
+
+        Raises:
+            UserError: there are no patches, or the geometry was changed without a record; see
+                `mmprompt.datasets.patch_geometry`.
+        """
+        if 'patch_set' not in results:
+            raise UserError(
+                f'{results.get("img_path", "pipeline")}: PackPatchInputs expects patches, found '
+                f'none. Put LoadPatches behind LoadImageFromFile.'
+            )
+        place = placement(results)
+        packed = super().transform(results)
+        patches, runs = seen_patches(results['patch_set'], results['patch_ids'], place)
+        fields = dict(patches=patches, patch_set=results['patch_set'])
+        if 'units' in results:
+            boxes = patches.bboxes.numpy()
+            fields['gt_units'] = seen_units(results['units'], runs, boxes, place, self.min_area)
+        if 'gt_masks_coco' in results:
+            fields['gt_instances'] = results['gt_masks_coco'].decoded()
+        packed['data_samples'].set_data(fields)
+        return packed
+
+
+def seen_patches(
+    patch_set: PatchSet, ids: np.ndarray, place: Placement
+) -> tuple[InstanceData, rle.Runs]:
+    """The chosen patches as the input shows them.
+
+    Args:
+        patch_set: as stored.
+        ids: (n,) rows that are used.
+        place: where the original lies in the input.
+
+    Returns:
+        What `PackPatchInputs` calls `patches`, and the runs of what is seen of each, in the frame
+        of the original.
+    """
+    patches = patch_set if len(ids) == len(patch_set) else patch_set.select(ids)
+    runs = rle.parse(patches.rles, patches.size, 'patch')
+    boxes, regions = patches.boxes, patches.regions
+    if not place.whole:
+        runs = rle.cut(runs, place.rect)
+        areas = runs.areas()
+        seen = areas > 0
+        runs, ids, patches = only(runs, seen), ids[seen], patches.select(seen)
+        boxes, regions = patches.boxes.copy(), patches.regions.copy()
+        shorn = areas[seen] < patches.areas
+        part = only(runs, shorn)
+        boxes[shorn] = part.boxes()
+        regions[shorn] = rle.region_bits(part, part.boxes(), CELLS)
+    found = InstanceData(
+        bboxes=torch.from_numpy(place.boxes(boxes)),
+        regions=torch.from_numpy(place.regions(regions).copy()),
+        scores=torch.from_numpy(patches.scores.copy()),
+        ids=torch.from_numpy(np.asarray(ids, np.int64)),
+    )
+    return found, runs
+
+
+def seen_units(
+    units: TrueUnits, runs: rle.Runs, patch_boxes: np.ndarray, place: Placement, min_area: int = 1
+) -> InstanceData:
+    """What `PackPatchInputs` calls `gt_units`.
+
+    Args:
+        units: of the original.
+        runs: of the N patches, as `seen_patches` gives them.
+        patch_boxes: (N, 4) xyxy in the input.
+        place: where the original lies in the input.
+        min_area: least number of original pixels that are seen of a unit.
+    """
+    pixels, boxes, shared = units.seen(runs, None if place.whole else place.rect)
+    kept = pixels >= max(min_area, 1)
+    boxes = place.boxes(boxes[kept])
+    box_iop, box_iou = box_overlaps(boxes, patch_boxes)
+    mask_iop = shared[kept] / np.maximum(runs.areas(), 1)
+    return InstanceData(
+        labels=torch.from_numpy(units.labels[kept]),
+        is_instance=torch.from_numpy(units.is_instance[kept]),
+        bboxes=torch.from_numpy(boxes),
+        mask_iop=torch.from_numpy(mask_iop.astype(np.float32)),
+        box_iop=torch.from_numpy(box_iop.astype(np.float32)),
+        box_iou=torch.from_numpy(box_iou.astype(np.float32)),
+    )
+
+
+def box_overlaps(units: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection over the patch's box, and over the union, of xyxy boxes: (K, N) float64 each."""
+    units, patches = units.astype(np.float64)[:, None], patches.astype(np.float64)[None]
+    low, high = (
+        np.maximum(units[..., :2], patches[..., :2]),
+        np.minimum(units[..., 2:], patches[..., 2:]),
+    )
+    inside = (high - low).clip(0).prod(axis=-1)  # (K, N)
+    unit_area, patch_area = ((b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (units, patches))
+    tiny = np.finfo(np.float64).tiny
+    union = unit_area + patch_area - inside
+    return inside / np.maximum(patch_area, tiny), inside / np.maximum(union, tiny)
+
+
+def only(runs: rle.Runs, chosen: np.ndarray) -> rle.Runs:
+    """The runs of some of N masks, told by a bool mask (N,)."""
+    mine = np.flatnonzero(chosen[runs.owner])
+    number = np.cumsum(chosen) - 1
+    return rle.Runs(
+        runs.size, int(chosen.sum()), number[runs.owner[mine]], runs.start[mine], runs.stop[mine]
+    )

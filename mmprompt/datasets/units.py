@@ -1,0 +1,202 @@
+"""The true units of an image: every thing instance, and the region of every class.
+
+They are made in the frame of the original image and stay there; what an augmentation shows of them
+is cut out of their run lengths. So overlaps with patches are counts of original pixels and no
+mask is ever warped.
+
+Notation: K units, S segments of a label map (disjoint), N patches, R runs, (H, W) pixels of the
+original image; a rectangle is x1 y1 x2 y2 in whole pixels, x2 and y2 behind the last one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+
+from mmprompt.common import rle
+from mmprompt.common.patches import as_coco
+from mmprompt.datasets.transforms import ID_DIVISOR
+
+Rect = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoMasks:
+    """Masks of one image that may overlap, as COCO annotates instances.
+
+    Attributes:
+        size: (H, W).
+        rles: n compressed counts.
+        labels: (n,) int64.
+        is_crowd: (n,) bool; a crowd is a group not told apart.
+    """
+
+    size: tuple[int, int]
+    rles: tuple[bytes, ...]
+    labels: np.ndarray
+    is_crowd: np.ndarray
+
+    def decoded(self) -> InstanceData:
+        """`masks` (n, H, W) bool, `labels` and `is_crowd` (n,), as `InstanceAP` reads them."""
+        from pycocotools import mask as coco
+
+        masks = np.zeros((0, *self.size), bool)
+        if self.rles:
+            masks = coco.decode(as_coco(self.rles, self.size)).transpose(2, 0, 1) > 0
+        return InstanceData(
+            masks=torch.from_numpy(np.ascontiguousarray(masks)),
+            labels=torch.from_numpy(self.labels.astype(np.int64)),
+            is_crowd=torch.from_numpy(self.is_crowd.astype(bool)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrueUnits:
+    """K units: instances of things first, then the region of each class, things included.
+
+    Attributes:
+        labels: (K,) int64.
+        is_instance: (K,) bool.
+        segments: runs of S disjoint segments, of which the units are unions ...
+        members: (K, S) bool ... namely these.
+        masks: compressed counts of the instances, if they are not segments since they overlap.
+    """
+
+    labels: np.ndarray
+    is_instance: np.ndarray
+    segments: rle.Runs
+    members: np.ndarray
+    masks: tuple[bytes, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def from_map(cls, panoptic: np.ndarray, things: Sequence[int]) -> 'TrueUnits':
+        """Units of a panoptic map.
+
+        Args:
+            panoptic: (H, W), see `mmprompt.datasets.transforms`.
+            things: classes with instances. A segment with number 0 is a crowd: it belongs to the
+                region of its class and is no instance.
+        """
+        runs, ids = map_runs(panoptic)
+        labels, number = np.divmod(ids, ID_DIVISOR)
+        labels = labels - 1
+        single = np.flatnonzero(np.isin(labels, np.asarray(things)) & (number > 0))
+        return cls._of(runs, labels, single)
+
+    @classmethod
+    def from_labels(cls, labels: np.ndarray, ignored: int = 255) -> 'TrueUnits':
+        """Units of a map (H, W) of class numbers alone: the region of every class."""
+        ids = np.where(labels == ignored, 0, (labels.astype(np.int64) + 1) * ID_DIVISOR)
+        return cls.from_map(ids, ())
+
+    @classmethod
+    def from_masks(cls, panoptic: np.ndarray, masks: CocoMasks) -> 'TrueUnits':
+        """Units of masks that may overlap, with the regions of a panoptic map painted of them."""
+        runs, ids = map_runs(panoptic)
+        regions = cls._of(runs, ids // ID_DIVISOR - 1, np.zeros(0, np.int64))
+        single = np.flatnonzero(~masks.is_crowd)
+        labels = np.concatenate([masks.labels[single], regions.labels])
+        hidden = np.zeros((len(single), runs.count), bool)
+        return cls(
+            labels=labels.astype(np.int64),
+            is_instance=np.arange(len(labels)) < len(single),
+            segments=runs,
+            members=np.concatenate([hidden, regions.members]),
+            masks=tuple(masks.rles[i] for i in single),
+        )
+
+    @classmethod
+    def _of(cls, runs: rle.Runs, labels: np.ndarray, single: np.ndarray) -> 'TrueUnits':
+        classes = np.unique(labels)
+        return cls(
+            labels=np.concatenate([labels[single], classes]).astype(np.int64),
+            is_instance=np.arange(len(single) + len(classes)) < len(single),
+            segments=runs,
+            members=np.concatenate(
+                [single[:, None] == np.arange(runs.count), classes[:, None] == labels]
+            ),
+        )
+
+    def seen(self, patches: rle.Runs, rect: Rect | None) -> tuple[np.ndarray, ...]:
+        """What of the units a rectangle shows.
+
+        Args:
+            patches: runs of N patches, cut by the same rectangle.
+            rect: None for all of the image.
+
+        Returns:
+            pixels (K,) int64, tight boxes (K, 4) int64 in the frame of the whole image, 0 where
+            nothing is seen, and pixels shared with each patch (K, N) int64.
+        """
+        runs = self.segments if rect is None else rle.cut(self.segments, rect)
+        pixels = self.members @ runs.areas()
+        boxes = _hulls(runs.boxes(), self.members)
+        shared = self.members.astype(np.float64) @ overlaps(runs, patches)
+        shared = shared.astype(np.int64)
+        if self.masks:
+            some = slice(len(self.masks))
+            own = rle.parse(self.masks, runs.size, 'annotation')
+            own = own if rect is None else rle.cut(own, rect)
+            pixels[some], boxes[some] = own.areas(), own.boxes()
+            shared[some] = shared_pixels(own, patches)
+        return pixels, boxes, shared
+
+
+def map_runs(ids: np.ndarray) -> tuple[rle.Runs, np.ndarray]:
+    """Runs of the S segments of a map (H, W), and their ids (S,) in rising order; void has none."""
+    column = np.ascontiguousarray(ids.T).ravel()  # (W * H,) column by column
+    start = np.concatenate([[0], np.flatnonzero(column[1:] != column[:-1]) + 1])
+    stop = np.concatenate([start[1:], [column.size]])
+    value = column[start]
+    kept = value >= ID_DIVISOR
+    found, owner = np.unique(value[kept], return_inverse=True)
+    order = np.argsort(owner, kind='stable')
+    start, stop = start[kept][order], stop[kept][order]
+    return rle.Runs(ids.shape, len(found), owner[order], start, stop), found.astype(np.int64)
+
+
+def overlaps(segments: rle.Runs, patches: rle.Runs) -> np.ndarray:
+    """Pixels that disjoint segments share with patches, (S, N) float64 of whole numbers."""
+    order = np.argsort(segments.start)
+    start, stop, owner = (x[order] for x in (segments.start, segments.stop, segments.owner))
+    first = np.searchsorted(stop, patches.start, side='right')
+    count = np.searchsorted(start, patches.stop, side='left') - first
+    which = np.repeat(np.arange(len(count)), count)  # a run of a patch for each segment's run in it
+    met = first[which] + np.arange(len(which)) - (np.cumsum(count) - count)[which]
+    length = np.minimum(stop[met], patches.stop[which]) - np.maximum(
+        start[met], patches.start[which]
+    )
+    place = owner[met] * patches.count + patches.owner[which]
+    total = np.bincount(place, weights=length, minlength=segments.count * patches.count)
+    return total.reshape(segments.count, patches.count)
+
+
+def shared_pixels(masks: rle.Runs, patches: rle.Runs) -> np.ndarray:
+    """Pixels that masks share with patches, (n, N) int64; both may overlap among themselves."""
+    from pycocotools import mask as coco
+
+    if not masks.count or not patches.count:
+        return np.zeros((masks.count, patches.count), np.int64)
+    # With "crowds" the library divides by the first argument's pixels alone.
+    share = coco.iou(
+        as_coco(rle.encode_runs(patches), patches.size),
+        as_coco(rle.encode_runs(masks), masks.size),
+        [1] * masks.count,
+    )
+    return np.rint(share.T * patches.areas()).astype(np.int64)
+
+
+def _hulls(boxes: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Boxes (K, 4) around the members' boxes (S, 4) that are not empty; 0 without any."""
+    some = members & (boxes[:, 2] > boxes[:, 0])
+    if not boxes.size:
+        return np.zeros((len(members), 4), np.int64)
+    far = np.iinfo(np.int64).max
+    low = np.where(some[..., None], boxes[:, :2], far).min(axis=1)
+    high = np.where(some[..., None], boxes[:, 2:], 0).max(axis=1)
+    return np.concatenate([np.where(some.any(axis=1)[:, None], low, 0), high], axis=1)
