@@ -152,7 +152,9 @@ class Worker:
             self.process.kill()
 
 
-def compared(workers: list[Worker], part: str, repeats: int) -> tuple[list, list, list[float]]:
+def compared(
+    workers: list[Worker], part: str, repeats: int, clock: str = 'seconds'
+) -> tuple[list, list, list[float]]:
     """Run one part of every worker in turns.
 
     Returns:
@@ -166,6 +168,6 @@ def compared(workers: list[Worker], part: str, repeats: int) -> tuple[list, list
     for repeat in range(repeats):
         turns = list(zip(workers, times))
         for worker, seconds in turns if repeat % 2 else reversed(turns):
-            seconds.append(worker.run(part))
+            seconds.append(worker.run(part, clock))
     ratios = [first / last for first, last in zip(times[0], times[-1])]
     return [statistics.median(t) for t in times], peaks, ratios

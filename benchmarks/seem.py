@@ -10,18 +10,14 @@ Needs timm.
 """
 
 import argparse
-import csv
-import io
-import platform
 import statistics
-import sys
 from pathlib import Path
 
 import torch
+from comparison import common_parser, conditions, parse, report  # beside this file
 from measure import Worker, compared  # beside this file
 from mmengine.config import Config
 
-from mmprompt.common.files import atomic_file
 from mmprompt.foundation.seem import SEEM
 
 MODELS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
@@ -137,7 +133,7 @@ def rows_of(variant: str, options: argparse.Namespace) -> list[tuple]:
         )  # fmt: skip
         found = {'backbone': (mine, peak, beside)}
         for part in PARTS[1:]:
-            (mine,), (peak,), _ = compared([ours], part, options.repeats)
+            (mine,), (peak,), _ = compared([ours], part, options.repeats, options.clock)
             found[part] = (mine, peak, ('',) * len(beside))
     return [
         (variant, f'{ours.parameters[part]:.1f}', part, f'{mine:.3f}', f'{peak:.0f}', *beside)
@@ -145,90 +141,29 @@ def rows_of(variant: str, options: argparse.Namespace) -> list[tuple]:
     ]
 
 
-def processor(device: str) -> str:
-    """Name of what computes."""
-    if device == 'cuda':
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-        return next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def setting(options: argparse.Namespace) -> str:
-    """One line that says under which conditions was measured."""
+def main() -> None:
     import timm
 
-    height, width = options.size
-    threads = options.threads or torch.get_num_threads()
-    facts = [
-        f'{options.batch} x {height}x{width}',
-        processor(options.device),
-        *([f'{threads} threads'] if options.device == 'cpu' else []),
-        f'torch {torch.__version__}',
-        f'timm {timm.__version__}',
-        options.dtype + (' autocast' if options.dtype != 'float32' else ''),
-        *(['compiled'] if options.compile else []),
-        *(['channels-last'] if options.channels_last else []),
-        f'median of {options.repeats}',
-    ]
-    return ', '.join(facts)
-
-
-def markdown_row(cells) -> str:
-    return '| ' + ' | '.join(cells) + ' |'
-
-
-def write(path: Path, rows: list[tuple], line: str) -> None:
-    """PATH.md and PATH.csv."""
-    table = [markdown_row(HEADER), '|' + '---|' * len(HEADER), *map(markdown_row, rows)]
-    with atomic_file(path.with_suffix('.md')) as stream:
-        stream.write(('\n'.join([line, '', *table]) + '\n').encode())
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows([HEADER, *rows])
-    with atomic_file(path.with_suffix('.csv')) as stream:
-        stream.write(text.getvalue().encode())
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common_parser(__doc__, (512, 1024))
     add = parser.add_argument
     add('--variants', nargs='+', choices=VARIANTS, default=list(VARIANTS), metavar='NAME',
         help=f'some of {", ".join(VARIANTS)}; default all')  # fmt: skip
-    add('--device', choices=('cpu', 'cuda'), default='cpu')
     add('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32',
         help='less than float32 by autocast')  # fmt: skip
     add('--compile', action='store_true', help='torch.compile(fullgraph=True); minutes a model')
     add('--channels-last', action='store_true', help='weights and image')
-    add('--threads', type=int, help="of the CPU; default PyTorch's own choice")
-    add('--repeats', type=int, default=5)
-    add('--size', nargs=2, type=int, default=[512, 1024], metavar=('H', 'W'))
     add('--batch', type=int, default=1)
-    add('--out', type=Path, metavar='PATH', help='write PATH.md and PATH.csv')
-    options = parser.parse_args()
-    if options.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: PyTorch finds no CUDA device here')
-    if options.repeats < 1:
-        parser.error('--repeats must be at least 1')
-    return options
-
-
-def main() -> int:
-    options = arguments()
-    line = setting(options)
-    print(line, '', markdown_row(HEADER), '|' + '---|' * len(HEADER), sep='\n', flush=True)
-    rows = []
-    for variant in options.variants:
-        found = rows_of(variant, options)
-        print('\n'.join(map(markdown_row, found)), flush=True)
-        rows += found
-        if options.out:
-            write(options.out, rows, line)  # after each, so that hours are never lost
-    return 0
+    options = parse(parser)
+    height, width = options.size
+    further = [
+        f'timm {timm.__version__}',
+        options.dtype + (' autocast' if options.dtype != 'float32' else ''),
+        *(['compiled'] if options.compile else []),
+        *(['channels-last'] if options.channels_last else []),
+    ]
+    line = conditions(f'{options.batch} x {height}x{width}', options, further)
+    report(line, HEADER, options.variants, rows_of, options)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

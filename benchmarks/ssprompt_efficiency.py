@@ -13,24 +13,26 @@ Memory is what PyTorch or, on a CPU, the process holds for weights and at the pe
 """
 
 import argparse
-import csv
-import io
 import statistics
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measure import MB, Worker  # beside this file
+from comparison import (  # beside this file
+    batch_of,
+    common_parser,
+    conditions,
+    in_turns,
+    parse,
+    ratios,
+    report,
+)
+from measure import MB  # beside this file
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
-from seem import markdown_row, processor  # beside this file
 
 import mmprompt  # noqa: F401, registers the models
-from mmprompt.common.files import atomic_file
 from mmprompt.foundation.seem.tokenizer import END
 from mmprompt.registry import MODELS
 
@@ -88,30 +90,16 @@ def pad_texts(prompt: torch.nn.Module) -> None:
     prompt.text_encoder.encode_words = lambda words, last: encode(words, last.fill_(end))
 
 
-def batch_of(options: argparse.Namespace, classes: int) -> dict:
-    """Random images and labels of 16 x 16 pixels each, as a data loader gives them."""
-    size = tuple(options.size)
-    cells = torch.randint(classes, (options.batch, 1, *(-(-side // 16) for side in size)))
-    labels = cells.repeat_interleave(16, 2).repeat_interleave(16, 3)[..., : size[0], : size[1]]
-    samples = []
-    for label in labels:
-        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
-        sample.gt_sem_seg = PixelData(data=label)
-        samples.append(sample)
-    images = torch.randint(256, (options.batch, 3, *size), dtype=torch.uint8)
-    return dict(inputs=list(images), data_samples=samples)
-
-
 @torch.inference_mode(False)
 def build(setting: str, method: str, options: argparse.Namespace):
-    """({'weights': MB, 'classes': C}, {'step': a training step}) of one method."""
+    """({'held': MB, 'classes': C}, {'step': a training step}) of one method."""
     init_default_scope('mmprompt')
     model = build_model(setting, method).to(options.device).train()
     if METHODS[method][1]:
         pad_texts(model.decode_head.semantic_prompt)
     schedule = CONFIGS.parent / '_base_/schedules/ssprompt_published.py'
     optim = build_optim_wrapper(model, Config.fromfile(str(schedule)).optim_wrapper)
-    data = batch_of(options, len(model.classes))
+    data = batch_of(options.batch, options.size, len(model.classes))
     held = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
 
     @torch.inference_mode(False)
@@ -119,42 +107,13 @@ def build(setting: str, method: str, options: argparse.Namespace):
     def step():
         model.train_step(data, optim)
 
-    return dict(weights=held / MB, classes=len(model.classes)), dict(step=step)
-
-
-def measured(setting: str, options: argparse.Namespace) -> dict[str, dict]:
-    """Figures of every method, in turns: `seconds` of each round, `peak`, `weights`, `classes`."""
-    workers: dict[str, Worker] = {}
-    try:
-        for method in options.methods:
-            arguments = (setting, method, options)
-            workers[method] = Worker(build, arguments, options.device, options.threads)
-            workers[method].run('step')  # fills the cache, chooses algorithms
-        found = {m: dict(w.parameters, seconds=[]) for m, w in workers.items()}
-        for method, worker in workers.items():
-            found[method]['peak'] = worker.run('step', 'peak')
-        for turn in range(options.repeats):
-            order = list(workers.items())
-            for method, worker in order if turn % 2 else reversed(order):
-                found[method]['seconds'].append(worker.run('step', options.clock))
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
-    return found
-
-
-def ratios(mine: dict, other: dict | None) -> tuple[str, str]:
-    """Time (median over rounds) and memory of one method by another's."""
-    if other is None:
-        return '', ''
-    time = statistics.median(a / b for a, b in zip(mine['seconds'], other['seconds']))
-    memory = (mine['weights'] + mine['peak']) / (other['weights'] + other['peak'])
-    return f'{time:.2f}', f'{memory:.2f}'
+    return dict(held=held / MB, classes=len(model.classes)), dict(step=step)
 
 
 def rows_of(setting: str, options: argparse.Namespace) -> list[tuple]:
     """A row per method of one setting."""
-    found = measured(setting, options)
+    methods = {method: (setting, method, options) for method in options.methods}
+    found = in_turns(build, methods, 'step', options)
     paper = PAPER[setting]
     rows = []
     for method, mine in found.items():
@@ -165,81 +124,25 @@ def rows_of(setting: str, options: argparse.Namespace) -> list[tuple]:
         (time77, memory77), (time, memory) = (ratios(mine, found.get(r)) for r in REFERENCES)
         per_image = 1000 * statistics.median(mine['seconds']) / options.batch
         rows.append((
-            setting, str(mine['classes']), method, f'{per_image:.0f}', f'{mine["weights"]:.0f}',
+            setting, str(mine['classes']), method, f'{per_image:.0f}', f'{mine["held"]:.0f}',
             f'{mine["peak"]:.0f}', time77, memory77, *beside, time, memory,
         ))  # fmt: skip
     return rows
 
 
-def conditions(options: argparse.Namespace) -> str:
-    """One line that says under which conditions was measured."""
-    height, width = options.size
-    threads = options.threads or torch.get_num_threads()
-    facts = [
-        f'Focal-T, {options.batch} x {height}x{width}',
-        processor(options.device),
-        *([f'{threads} threads'] if options.device == 'cpu' else []),
-        f'torch {torch.__version__}',
-        f'median of {options.repeats}',
-        *(['processor time'] if options.clock == 'processor' else []),
-    ]
-    return ', '.join(facts)
-
-
-def table(rows: list[tuple]) -> str:
-    return '\n'.join([markdown_row(HEADER), '|' + '---|' * len(HEADER), *map(markdown_row, rows)])
-
-
-def write(path: Path, rows: list[tuple], line: str) -> None:
-    """PATH.md and PATH.csv."""
-    with atomic_file(path.with_suffix('.md')) as stream:
-        stream.write(f'{line}\n\n{table(rows)}\n'.encode())
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows([HEADER, *rows])
-    with atomic_file(path.with_suffix('.csv')) as stream:
-        stream.write(text.getvalue().encode())
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = common_parser(__doc__, (512, 683))
     add = parser.add_argument
     add('--settings', nargs='+', choices=SETTINGS, default=list(SETTINGS), metavar='NAME',
         help=f'some of {", ".join(SETTINGS)}; default all')  # fmt: skip
     add('--methods', nargs='+', choices=METHODS, default=list(METHODS), metavar='NAME',
         help=f'some of {", ".join(METHODS)}; default all')  # fmt: skip
-    add('--device', choices=('cpu', 'cuda'), default='cpu')
-    add('--threads', type=int, help="of the CPU; default PyTorch's own choice")
-    add('--clock', choices=('seconds', 'processor'), default='seconds',
-        help='processor: what the process computes itself; for busy machines')  # fmt: skip
-    add('--repeats', type=int, default=5)
-    add('--size', nargs=2, type=int, default=[512, 683], metavar=('H', 'W'))
     add('--batch', type=int, default=2, help='images per step; the papers have 2 per GPU')
-    add('--out', type=Path, metavar='PATH', help='write PATH.md and PATH.csv')
-    options = parser.parse_args()
-    if options.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: PyTorch finds no CUDA device here')
-    if options.device == 'cuda' and options.clock == 'processor':
-        parser.error('--clock processor: a GPU computes outside of the process')
-    if min(options.repeats, options.batch, *options.size) < 1:
-        parser.error('--repeats, --batch and --size must be at least 1')
-    return options
-
-
-def main() -> int:
-    options = parse()
-    line = conditions(options)
-    print(line, flush=True)
-    rows = []
-    for setting in options.settings:
-        found = rows_of(setting, options)
-        print('', table(found), sep='\n', flush=True)
-        rows += found
-        if options.out:
-            write(options.out, rows, line)  # after each, so that nothing is lost
-    return 0
+    options = parse(parser)
+    height, width = options.size
+    subject = f'Focal-T, {options.batch} x {height}x{width}'
+    report(conditions(subject, options), HEADER, options.settings, rows_of, options)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
