@@ -1,0 +1,281 @@
+"""The unified affinity decoder: queries gather the patches that belong to them (Sec. 3.2.2, A.1).
+
+Each layer: self-attention among queries; affinity A of queries to patches, added to that of the
+layers before (affinity refinement, Algorithm 1); cross-attention to those patches alone that the
+layer before gave a high affinity (dynamic cross-attention); feed-forward; and the mean with the
+RoI feature of the box around the patches of high affinity (query enhancement).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmprompt.common.matching import at_least_float
+from mmprompt.methods.samcp.features import ImageFeatures
+from mmprompt.methods.samcp.image_attention import ImageAttention
+from mmprompt.methods.samcp.layers import (
+    MLP,
+    Attention,
+    Branch,
+    FeedForward,
+    Linear,
+    sine_boxes,
+)
+from mmprompt.methods.samcp.queries import QuerySet
+from mmprompt.methods.samcp.structures import DecoderOutput, PatchFeatures
+from mmprompt.registry import MODELS
+
+PRIOR_LOGIT = -math.log(99)  # of the probability 0.01 at which focal losses start
+Enhance = Callable[[Tensor, Tensor], Tensor]
+
+
+class Residual(nn.Module):
+    """x + FFN(x): the projection of the research code before the similarity."""
+
+    def __init__(self, dim: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.feed_forward = FeedForward(dim, ffn_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return x + self.feed_forward(x)
+
+
+class AffinitySimilarity(nn.Module):
+    """Algorithm 1, lines 1 to 8: one logit for each query and patch.
+
+    Args:
+        dim: D.
+        num_heads: eta.
+        ffn_dim: width inside the projections; 0 for a single fully connected layer.
+        rectified: whether negative similarities are cut off before the MLP over heads.
+        prior: the logit b_0 at the start; the MLP starts at 0, so that all begin there.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, ffn_dim: int, rectified: bool, prior: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        # An MLP over the heads of every pair, as 1x1 convolutions over the (M, N) plane.
+        convs = [nn.Conv2d(num_heads, out, 1) for out in (num_heads, num_heads, 1)]
+        nn.init.zeros_(convs[-1].weight)
+        nn.init.zeros_(convs[-1].bias)
+        layers = [layer for conv in convs for layer in (nn.ReLU(), conv)]
+        self.query, self.key = (
+            Residual(dim, ffn_dim) if ffn_dim else Linear(dim, dim) for _ in range(2)
+        )
+        self.mlp = nn.Sequential(*layers if rectified else layers[1:])
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.patch_bias = nn.Parameter(torch.zeros(dim))
+        self.prior = nn.Parameter(torch.full((), prior))
+
+    def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
+        """(B, M, D) and (B, N, D) -> (B, M, N), at least float32."""
+        queries, keys = self.query(queries), self.key(patches)
+        heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (queries, keys)]
+        scaled = heads[0] * heads[0].shape[-1] ** -0.5  # (B, eta, M, D / eta)
+        similarity = scaled @ heads[1].transpose(-1, -2)  # (B, eta, M, N)
+        similarity = at_least_float(self.mlp(similarity)[:, 0])  # (B, M, N)
+        bias = at_least_float(keys @ self.patch_bias.to(keys))[:, None] + self.prior  # (B, 1, N)
+        return similarity * torch.exp(-self.log_scale) + bias
+
+
+@torch.no_grad()
+def high_affinity(logits: Tensor, valid: Tensor, rule: str) -> Tensor:
+    """Quantise the affinity: which patches a query takes in (A.1, Sec. 4.1).
+
+    Args:
+        logits: (B, M, N).
+        valid: (B, N) bool.
+        rule: 'min-max': those above the middle between a query's lowest and highest affinity, that
+            is of at least 0.5 after scaling the row to [0, 1]; 'threshold': those of at least 0.5,
+            or all if there is none.
+
+    Returns:
+        (B, M, N) bool; in every row of an image with patches at least one is True.
+    """
+    probs, valid = at_least_float(logits).sigmoid(), valid[:, None]  # (B, M, N), (B, 1, N)
+    if rule == 'threshold':
+        high = (probs >= 0.5) & valid
+        return high | (~high.any(-1, keepdim=True) & valid)
+    lowest = probs.masked_fill(~valid, math.inf).amin(-1, keepdim=True)
+    highest = probs.masked_fill(~valid, -math.inf).amax(-1, keepdim=True)
+    # Without a division: a row of equal values, or of one value, is taken in whole.
+    return (2 * probs >= lowest + highest) & valid
+
+
+@torch.no_grad()
+def union_boxes(boxes: Tensor, chosen: Tensor) -> Tensor:
+    """Smallest boxes around the boxes that are chosen; the whole image where none is.
+
+    Args:
+        boxes: (B, N, 4) normalised.
+        chosen: (B, M, N) bool.
+
+    Returns:
+        (B, M, 4).
+    """
+    low, high = boxes[:, None].split(2, dim=-1)  # (B, 1, N, 2)
+    # One side at a time, so that nothing is four times as large as the affinity.
+    sides = [torch.where(chosen, x, math.inf).amin(-1) for x in low.unbind(-1)]
+    sides += [torch.where(chosen, x, -math.inf).amax(-1) for x in high.unbind(-1)]
+    whole = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return torch.where(chosen.any(-1, keepdim=True), torch.stack(sides, dim=-1), whole)
+
+
+class DecoderLayer(nn.Module):
+    """One round of affinity propagation.
+
+    Args:
+        dim, num_heads, ffn_dim: as of `SAMCPAffinityDecoder`.
+        affinity: gives the logits of this layer.
+        cross: attention to patches, or `ImageAttention`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        ffn_dim: int,
+        affinity: AffinitySimilarity,
+        cross: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.self_attention = Branch(dim, Attention(dim, num_heads))
+        self.affinity = affinity
+        self.cross_attention = Branch(dim, cross)
+        self.feed_forward = Branch(dim, FeedForward(dim, ffn_dim))
+
+    def attend_queries(self, x: Tensor, position: Tensor, visible: Tensor) -> Tensor:
+        """(B, M, D) -> (B, M, D); ``visible`` is (B, M, M)."""
+        placed = x + position
+        return self.self_attention(x, placed, placed, x, visible[:, None])
+
+    def attend_patches(
+        self, x: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor
+    ) -> Tensor:
+        """(B, M, D) -> (B, M, D); keys and values (B, N, D), ``visible`` (B, M or 1, N)."""
+        x = self.cross_attention(x, x + position, keys, values, visible[:, None])
+        return self.feed_forward(x)
+
+    def attend_image(
+        self, x: Tensor, position: Tensor, boxes: Tensor, features: ImageFeatures
+    ) -> Tensor:
+        """(B, M, D) -> (B, M, D), by samples of the image around normalised boxes (B, M, 4)."""
+        return self.feed_forward(self.cross_attention(x, x + position, boxes, features))
+
+
+@MODELS.register_module()
+class SAMCPAffinityDecoder(nn.Module):
+    """Layers of affinity propagation over patches.
+
+    Args:
+        dim: D.
+        num_layers: L.
+        num_heads: of attention and of the affinity (eta).
+        ffn_dim: of the feed-forward networks.
+        affinity_refinement: whether logits are added up over layers (Algorithm 1, line 11).
+        query_enhancement: whether a query is averaged with the RoI feature of its box.
+        dynamic_attention: 'patch', cross-attention to patches of high affinity; 'image',
+            deformable attention to the image around the query's box ("image-level" of Table 5);
+            None, to all patches.
+        mask_rule: what a high affinity is, see `high_affinity`.
+        prior: 'once': b_0 stands in the first layer alone, so that every layer starts at a score
+            of 0.01; 'every_layer': in each, so that the sum starts at ever smaller scores.
+        affinity_ffn_dim: 0: fc^Q and fc^K are one fully connected layer each; else a residual
+            feed-forward network of that width.
+        affinity_rectified: whether negative similarities are cut off before the MLP over heads.
+        in_channels, num_levels, num_points: of the pyramid that 'image' reads, and at how many
+            points of each level.
+
+    Raises:
+        ValueError: another value of `dynamic_attention`, `mask_rule` or `prior`.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        ffn_dim: int = 2048,
+        affinity_refinement: bool = True,
+        query_enhancement: bool = True,
+        dynamic_attention: Literal['patch', 'image'] | None = 'patch',
+        mask_rule: Literal['min-max', 'threshold'] = 'min-max',
+        prior: Literal['once', 'every_layer'] = 'once',
+        affinity_ffn_dim: int = 0,
+        affinity_rectified: bool = False,
+        in_channels: int = 256,
+        num_levels: int = 4,
+        num_points: int = 4,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ('dynamic_attention', dynamic_attention, ('patch', 'image', None)),
+            ('mask_rule', mask_rule, ('min-max', 'threshold')),
+            ('prior', prior, ('once', 'every_layer')),
+        ):
+            if value not in known:
+                raise ValueError(f'{name}: expected one of {known}, found {value!r}.')
+        self.dim = dim
+        self.affinity_refinement = affinity_refinement
+        self.query_enhancement = query_enhancement
+        self.dynamic_attention, self.mask_rule = dynamic_attention, mask_rule
+        self.position = MLP(2 * dim, dim, dim)
+        self.layers = nn.ModuleList()
+        for index in range(num_layers):
+            first = index == 0 or prior == 'every_layer' or not affinity_refinement
+            affinity = AffinitySimilarity(
+                dim, num_heads, affinity_ffn_dim, affinity_rectified, PRIOR_LOGIT if first else 0.0
+            )
+            cross = (
+                ImageAttention(dim, num_heads, in_channels, num_levels, num_points)
+                if dynamic_attention == 'image'
+                else Attention(dim, num_heads)
+            )
+            self.layers.append(DecoderLayer(dim, num_heads, ffn_dim, affinity, cross))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self, queries: QuerySet, patches: PatchFeatures, features: ImageFeatures, enhance: Enhance
+    ) -> list[DecoderOutput]:
+        """Propagate.
+
+        Args:
+            queries: of all kinds.
+            patches: keys and values.
+            features: the image, for `dynamic_attention='image'`.
+            enhance: (boxes (B, M, 4), valid (B, M)) -> RoI features (B, M, D).
+
+        Returns:
+            One answer per layer.
+        """
+        keys = patches.content + patches.position  # (B, N, D)
+        x, boxes, affinity = queries.content, queries.boxes, None
+        visible = patches.valid[:, None]  # (B, 1, N): A is 1 everywhere at first
+        outputs = []
+        for layer in self.layers:
+            position = self.position(sine_boxes(boxes, self.dim))  # (B, M, D)
+            x = layer.attend_queries(x, position, queries.visible)
+
+            logits = layer.affinity(x + position, keys)  # (B, M, N)
+            if self.affinity_refinement and affinity is not None:
+                logits = logits + affinity
+            affinity = logits
+
+            if self.dynamic_attention == 'image':
+                x = layer.attend_image(x, position, boxes, features)
+            else:
+                x = layer.attend_patches(x, position, keys, patches.content, visible)
+            high = high_affinity(affinity, patches.valid, self.mask_rule)  # (B, M, N)
+            if self.dynamic_attention == 'patch':
+                visible = high
+            boxes = union_boxes(patches.boxes, high)
+            if self.query_enhancement:
+                x = (x + enhance(boxes, queries.valid)) / 2
+            outputs.append(DecoderOutput(self.norm(x), affinity, boxes))
+        return outputs

@@ -1,0 +1,264 @@
+"""SAM-CP as a model of MMEngine: backbone, neck and `SAMCPHead`, one pass for all three tasks."""
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmprompt.common.audit import describe_audit
+from mmprompt.common.checkpoint import fingerprint
+from mmprompt.common.errors import UserError
+from mmprompt.common.feature_cache import FeatureCache
+from mmprompt.common.freeze import freeze
+from mmprompt.common.image_groups import image_groups, step_by_size
+from mmprompt.common.pretrained import load_pretrained
+from mmprompt.common.prompt_file import HEAD_FILE, PromptFile
+from mmprompt.methods.samcp.features import ImageFeatures
+from mmprompt.methods.samcp.head import batch_of
+from mmprompt.methods.samcp.structures import SAMCPOutput
+from mmprompt.registry import MODELS, TASK_UTILS
+
+METHOD = 'SAM-CP'
+_BACKBONE = 'backbone.'
+
+
+@MODELS.register_module()
+class SAMCPDetector(BaseModel):
+    """Patches of an image merged into semantic regions, instances and a panoptic map.
+
+    Each image is encoded at its own size, whatever batch it comes in (`image_groups`).
+
+    Args:
+        backbone: config of any registered backbone that gives several maps.
+        head: of `SAMCPHead`; ``num_classes`` may be left out.
+        classes: C names, in the order of the dataset's labels.
+        neck: of any registered neck, whose maps have strides as in
+            ``head.patch_encoder.strides``; None for a backbone whose maps all have
+            ``head.in_channels`` channels.
+        frozen_backbone: train neck and head only, on pretrained weights.
+        feature_cache: arguments of `FeatureCache`: keep the maps of a frozen backbone.
+        data_preprocessor, init_cfg: as in MMSegmentation, whose preprocessor needs no compiled
+            operators.
+        train_cfg: nothing is read from it.
+        test_cfg: arguments of `SAMCPPredictor`.
+
+    Raises:
+        ValueError: two numbers of classes, or a cache for maps that change.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping,
+        head: Mapping,
+        classes: Sequence[str],
+        neck: Mapping | None = None,
+        frozen_backbone: bool = False,
+        feature_cache: Mapping | None = None,
+        data_preprocessor: Mapping | None = None,
+        train_cfg: Mapping | None = None,
+        test_cfg: Mapping | None = None,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self._backbone_config = copy.deepcopy(dict(backbone))  # what is built may take it apart
+        self.backbone = MODELS.build(backbone)
+        self.neck = None if neck is None else MODELS.build(neck)
+        self.head = MODELS.build({'type': 'SAMCPHead', 'num_classes': len(classes), **head})
+        self.predictor = TASK_UTILS.build({'type': 'SAMCPPredictor', **(test_cfg or {})})
+        self.classes = tuple(classes)
+        if self.head.num_classes != len(classes):
+            raise ValueError(
+                f'SAMCPDetector has {len(classes)} classes, but head.num_classes is '
+                f'{self.head.num_classes}.'
+            )
+        if feature_cache is not None and not frozen_backbone:
+            raise ValueError(
+                'SAMCPDetector.feature_cache must be None with frozen_backbone=False: the maps '
+                'change at each step.'
+            )
+        self.frozen_backbone = frozen_backbone
+        if frozen_backbone:
+            freeze(self.backbone)
+        self._cache_config, self._cache = feature_cache, None
+        self._expected_views: int | None = None
+        self._loaded = False
+        self._fingerprint: str | None = None
+
+    # --------------------------------------------------------------- weights
+    def init_weights(self) -> None:
+        """Begin a training: pretrained weights of a backbone that is trained, and the neck."""
+        if not self.frozen_backbone:
+            load_pretrained(self.backbone, must_be_whole=False)
+        if hasattr(self.neck, 'init_weights'):
+            self.neck.init_weights()
+        self._is_init = True
+
+    def load_base(self) -> None:
+        """Read the embeddings of the classes and the weights of a frozen backbone; once.
+
+        Raises:
+            UserError: either cannot be had, or does not fit.
+        """
+        if self._loaded:
+            return
+        self.head.load_text(self.classes)
+        if self.frozen_backbone:
+            load_pretrained(self.backbone, must_be_whole=True)
+        self._loaded = True
+        print_log(describe_audit(self), logger='current')
+
+    @property
+    def base_fingerprint(self) -> str | None:
+        """`checkpoint.fingerprint` of the frozen backbone; None if it is trained."""
+        if not self.frozen_backbone:
+            return None
+        self.load_base()
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.backbone.state_dict())
+        return self._fingerprint
+
+    def check_dataset(self, metainfo: Mapping) -> None:
+        """Compare the classes with a dataset's, order included.
+
+        Raises:
+            UserError: naming the first class that differs.
+        """
+        theirs = tuple(metainfo.get('classes') or ())
+        if not theirs or theirs == self.classes:
+            return
+        pairs = zip((*self.classes, None), (*theirs, None))
+        at = next((i for i, (mine, other) in enumerate(pairs) if mine != other), 0)
+        mine, other = (names[at] if at < len(names) else None for names in (self.classes, theirs))
+        raise UserError(
+            f'model.classes: expected those of the dataset, {len(theirs)} with number {at} '
+            f'{other!r}, found {len(self.classes)} with number {at} {mine!r}. Give the model the '
+            f'names of its data in the same order, and text embeddings of them.'
+        )
+
+    # ------------------------------------------------------------ image side
+    def extract_feat(self, inputs: Tensor, metas: Sequence[Mapping]) -> ImageFeatures:
+        """Pyramids of normalised images (B, 3, H, W), each computed at its own size.
+
+        Args:
+            inputs: images in the upper left corner.
+            metas: with ``img_shape``; without it an image is the whole of its input.
+        """
+        self.load_base()
+        groups, sizes = [], inputs.new_zeros(len(inputs), 2)
+        for group in image_groups(inputs, metas):
+            levels = self._maps(group.images)
+            if self.neck is not None:
+                levels = self.neck(levels)
+            groups.append((levels, group.indices, tuple(group.images.shape[-2:])))
+            sizes[group.indices] = sizes.new_tensor(group.sizes)
+        return ImageFeatures(groups, sizes)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the backbone gives, from the cache if there is one."""
+        if self._cache_config is None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_backbone):
+                return tuple(self.backbone(images))
+        if self._cache is None:
+            self._cache = FeatureCache(
+                fingerprint=self._feature_fingerprint(), **self._cache_config
+            )
+            self._cache.expected_views = self._expected_views
+        found = self._cache.fetch(
+            images, lambda image: {str(i): x for i, x in enumerate(self.backbone(image))}
+        )
+        return tuple(found[name] for name in sorted(found, key=int))
+
+    def _feature_fingerprint(self) -> str:
+        """Of the frozen weights and of the backbone that computes with them."""
+        config = {k: v for k, v in self._backbone_config.items() if k != 'init_cfg'}
+        text = f'{self.base_fingerprint}\0{json.dumps(config, sort_keys=True, default=repr)}'
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def expect_views(self, count: int | None) -> None:
+        """Say how many different inputs will come, for the estimate of the cache."""
+        self._expected_views = count
+
+    # ----------------------------------------------------------------- modes
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | Sequence | SAMCPOutput:
+        """Compute losses ('loss'), samples with results ('predict') or `SAMCPOutput` ('tensor').
+
+        Args:
+            inputs: (B, 3, H, W) normalised images.
+            data_samples: with ``patches``, for losses with ``gt_units``, for results with
+                ``patch_set``.
+            mode: one of the three.
+
+        Raises:
+            UserError: samples are missing or lack something.
+            RuntimeError: another mode.
+        """
+        if mode not in ('loss', 'predict', 'tensor'):
+            raise RuntimeError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}.")
+        if data_samples is None:
+            raise UserError(
+                'SAMCPDetector: expected data samples with patches beside the images, found none. '
+                'Make patches first (tools/generate_patches.py) and load them (LoadPatches).'
+            )
+        return getattr(self, '_forward' if mode == 'tensor' else mode)(inputs, data_samples)
+
+    def loss(self, inputs: Tensor, data_samples: Sequence) -> dict[str, Tensor]:
+        """Losses of a batch; see `SAMCPLoss`."""
+        return self.head.loss(self._features(inputs, data_samples), data_samples)
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: Sequence) -> Sequence:
+        """Add what `test_cfg` asks for to the samples; see `SAMCPPredictor`."""
+        return self.predictor(self._forward(inputs, data_samples), data_samples)
+
+    def _forward(self, inputs: Tensor, data_samples: Sequence) -> SAMCPOutput:
+        features = self._features(inputs, data_samples)
+        return self.head(features, batch_of(data_samples, features))
+
+    def _features(self, inputs: Tensor, data_samples: Sequence) -> ImageFeatures:
+        return self.extract_feat(inputs, [sample.metainfo for sample in data_samples])
+
+    def test_step(self, data: dict) -> Sequence:
+        """As in MMEngine, for images of unequal sizes as well."""
+        return step_by_size(super().test_step, data)
+
+    def val_step(self, data: dict) -> Sequence:
+        """As in MMEngine, for images of unequal sizes as well."""
+        return step_by_size(super().val_step, data)
+
+    # ----------------------------------------------------------------- files
+    def export_files(self) -> dict[str, PromptFile]:
+        """What was learned beside a frozen backbone, by file name; nothing if it was trained."""
+        if not self.frozen_backbone:
+            return {}
+        tensors = {k: v.detach().clone() for k, v in self._learned().items()}
+        recipe = dict(things=[self.classes[i] for i in self.head.thing_classes.tolist()])
+        file = PromptFile(tensors, METHOD, self.classes, self.base_fingerprint, recipe, kind='head')
+        return {HEAD_FILE: file}
+
+    def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
+        """Take over what `export_files` wrote.
+
+        Raises:
+            UserError: the file is missing, or of another method, backbone, class list or shape.
+        """
+        if not isinstance(prompt, PromptFile):
+            prompt = PromptFile.load(prompt, kinds=('head',))
+        prompt.check(
+            base_fingerprint=self.base_fingerprint,
+            classes=self.classes,
+            shapes={k: tuple(v.shape) for k, v in self._learned().items()},
+            method=METHOD,
+        )
+        self.load_state_dict(self.state_dict() | prompt.tensors)
+
+    def _learned(self) -> dict[str, Tensor]:
+        """State of neck and head by the names of the whole."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith(_BACKBONE)}
