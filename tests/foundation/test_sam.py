@@ -63,7 +63,7 @@ def test_upscaling_is_that_of_its_convolutions():
     cells, vectors = torch.randn(3, 2 * 5, SAM_DIM), torch.randn(3, 4, SAM_DIM // 8)
     maps = decoder.output_upscaling(cells.transpose(1, 2).unflatten(2, (2, 5)))
     expected = torch.einsum('nmd,ndhw->nmhw', vectors, maps)
-    found = decoder._masks(cells, vectors, (2, 5))
+    found = decoder.draw(cells, vectors, (2, 5))
     torch.testing.assert_close(found, expected)
 
 

@@ -183,11 +183,19 @@ class SAMMaskDecoder(BaseModule):
         vectors = torch.stack(
             [mlp(x) for mlp, x in zip(self.output_hypernetworks_mlps[which], answers)], dim=1
         )  # (N, M, D/8)
-        logits = self._masks(cells, vectors, embedding.shape[-2:])
+        logits = self.draw(cells, vectors, embedding.shape[-2:])
         return SAMMasks(logits, self.iou_prediction_head(tokens[:, 0])[:, which])
 
-    def _masks(self, cells: Tensor, vectors: Tensor, size: tuple[int, int]) -> Tensor:
+    def draw(self, cells: Tensor, vectors: Tensor, size: tuple[int, int]) -> Tensor:
         """Products of vectors (N, M, D/8) with cells (N, L, D), split into 4 x 4 each.
+
+        Args:
+            cells: of the transformer.
+            vectors: one of each mask, from its token.
+            size: (h, w).
+
+        Returns:
+            Logits (N, M, 4h, 4w).
 
         `output_upscaling` never overlaps: each of its convolutions is one linear map of a cell to
         its four quarters. Taken so, channels stay last, and only masks are put in order of space.
