@@ -8,8 +8,8 @@ Three ways to make an object of patches, each a row of the table:
   the others raises the IoU of a union exactly if what it adds inside, over what it adds outside, is
   more than that IoU; so from IoP 1/2 on it can never hurt, whatever the union was. It replaces the
   best patch even where it fits worse, as in the paper, whose missing rate at 0.25 rises by it;
-- `greedy`: beginning with the best patch, the patch that raises the IoU most is added as long as
-  one does: near what any merging of these patches could reach, and never below `best`.
+- `greedy`: beginning with the better of these two, patches are taken in or out, each time the one
+  that raises the IoU most, until none does: near what any merging could reach, never below the two.
 
 Notation: N patches, K objects, A atoms (`mmprompt.common.rle.Atoms`), (H, W) pixels of the original
 image.
@@ -117,36 +117,41 @@ def part_members(overlaps: Overlaps, iop: float = PART_IOP) -> np.ndarray:
 
 
 def greedy_members(overlaps: Overlaps) -> np.ndarray:
-    """(K, N) bool: patches added to the best one, each raising the IoU as much as any could."""
-    members = best_members(overlaps)
+    """(K, N) bool: from the better of the two above on, the exchange that helps most, again.
+
+    An exchange takes one patch in or out. It ends where none raises the IoU of the union.
+    """
+    best, parts = best_members(overlaps), part_members(overlaps)
+    better = overlaps.union_iou(parts) > overlaps.union_iou(best)
+    members = np.where(better[:, None], parts, best)
     patches = overlaps.patches.astype(np.float64).T  # (A, N)
     active = np.flatnonzero(members.any(axis=1))
     while len(active):
-        objects, held = overlaps.objects[active], overlaps.atoms_of(members[active])
-        inside = ((~held & objects) * overlaps.areas) @ patches  # (k, N) added to the overlap
-        added = (~held * overlaps.areas) @ patches  # (k, N) added to the union of patches
+        mine, objects = members[active], overlaps.objects[active]
+        times = mine.astype(np.float32) @ overlaps.patches.astype(np.float32)  # (k, A)
+        held = times > 0
+        # What a patch changes: it brings what none holds, or takes away what it alone holds.
+        new, own = ~held * overlaps.areas, (times == 1) * overlaps.areas
+        inside = np.where(mine, -(own * objects) @ patches, (new * objects) @ patches)  # (k, N)
+        outside = np.where(mine, -(own * ~objects) @ patches, (new * ~objects) @ patches)
         shared = ((held & objects) @ overlaps.areas)[:, None]
-        outside = ((held & ~objects) @ overlaps.areas)[:, None]
-        size = overlaps.object_areas[active, None]
-        # IoU = shared / (object + what lies outside of it)
-        reached = (shared + inside) / (size + outside + added - inside)
+        whole = overlaps.object_areas[active, None] + ((held & ~objects) @ overlaps.areas)[:, None]
+        reached = (shared + inside) / (whole + outside)
         chosen = reached.argmax(axis=1)
         rows = np.arange(len(active))
-        better = reached[rows, chosen] > (shared / (size + outside))[:, 0]
-        active, chosen = active[better], chosen[better]
-        members[active, chosen] = True
+        helps = reached[rows, chosen] > (shared / whole)[:, 0]
+        active, chosen = active[helps], chosen[helps]
+        members[active, chosen] ^= True
     return members
 
 
-def object_quality(objects: Runs, patches: Runs, iop: float = PART_IOP) -> ObjectQuality:
+def object_quality(overlaps: Overlaps, iop: float = PART_IOP) -> ObjectQuality:
     """Measure the patches of one image.
 
     Args:
-        objects: runs of K true objects, none empty; they may overlap.
-        patches: runs of N patches.
+        overlaps: of K true objects, none empty, and N patches.
         iop: of the rule `parts`.
     """
-    overlaps = Overlaps(objects, patches)
     best = best_members(overlaps)
     anywhere = overlaps.patches.any(axis=0)
     return ObjectQuality(

@@ -35,6 +35,10 @@ def runs(masks: np.ndarray):
     return parse(PatchSet.from_masks(masks).rles, masks.shape[1:])
 
 
+def overlaps_of(objects: np.ndarray, patches: np.ndarray) -> Overlaps:
+    return Overlaps(runs(objects), runs(patches))
+
+
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return (a & b).sum() / max((a | b).sum(), 1)
 
@@ -47,7 +51,7 @@ def union(masks: np.ndarray, chosen) -> np.ndarray:
 def test_all_numbers_are_those_of_a_loop(seed):
     random = np.random.default_rng(seed)
     objects, patches = blobs(random, 5), blobs(random, 9)
-    found = object_quality(runs(objects), runs(patches))
+    found, every = object_quality(overlaps_of(objects, patches)), []
     for k, true in enumerate(objects):
         each = [iou(true, patch) for patch in patches]
         assert found.areas[k] == true.sum()
@@ -59,19 +63,23 @@ def test_all_numbers_are_those_of_a_loop(seed):
         assert found.covered[k] == pytest.approx(
             (union(patches, range(9)) & true).sum() / true.sum()
         )
-        chosen = [int(np.argmax(each))] if max(each) else []
-        value = max(each)
+        chosen = {int(np.argmax(each))} if max(each) else set()
+        if iou(true, merged) > max(each):
+            chosen = set(inside)
+        value = iou(true, union(patches, chosen))
         while chosen:  # the definition of greedy
-            tries = [iou(true, union(patches, [*chosen, i])) for i in range(9)]
+            tries = [iou(true, union(patches, chosen ^ {i})) for i in range(9)]
             if max(tries) <= value:
                 break
             value = max(tries)
-            chosen.append(int(np.argmax(tries)))
+            chosen ^= {int(np.argmax(tries))}
         assert found.greedy[k] == pytest.approx(value)
         subsets = (s for n in range(10) for s in itertools.combinations(range(9), n))
         limit = max(iou(true, union(patches, s)) for s in subsets)
         assert found.best[k] <= found.greedy[k] + 1e-12 and found.greedy[k] <= limit + 1e-12
-        assert found.parts[k] <= limit + 1e-12
+        assert found.parts[k] <= found.greedy[k] + 1e-12
+        every.append((value, limit))
+    assert np.mean(every, axis=0)[0] > 0.97 * np.mean(every, axis=0)[1]
 
 
 def test_disjoint_patches_of_more_than_half_never_hurt_and_greedy_finds_them_all():
@@ -83,7 +91,7 @@ def test_disjoint_patches_of_more_than_half_never_hurt_and_greedy_finds_them_all
         [(cells // 80 == i) & (cells % 20 // 4 == j) for i in range(5) for j in range(5)]
     )
     cells &= random.random(cells.shape) < 0.8
-    overlaps = Overlaps(runs(true), runs(cells))
+    overlaps = overlaps_of(true, cells)
     limit = overlaps.union_iou(greedy_members(overlaps))[0]
     assert limit >= overlaps.union_iou(part_members(overlaps))[0] > overlaps.iou.max()
     parts = np.flatnonzero(part_members(overlaps)[0])
@@ -111,22 +119,22 @@ def test_the_summary_is_that_of_a_loop():
 def test_no_patches_and_no_objects():
     random = np.random.default_rng(1)
     some, none = blobs(random, 3), blobs(random, 0)
-    found = object_quality(runs(some), runs(none))
+    found = object_quality(overlaps_of(some, none))
     for column in (found.best, found.parts, found.greedy, found.covered):
         assert column.tolist() == [0, 0, 0]
     assert found.best_patch.tolist() == [-1, -1, -1]
-    assert object_quality(runs(none), runs(some)).best.shape == (0,)
-    assert object_quality(runs(none), runs(none)).areas.shape == (0,)
+    assert object_quality(overlaps_of(none, some)).best.shape == (0,)
+    assert object_quality(overlaps_of(none, none)).areas.shape == (0,)
     away = np.zeros((2, 23, 31), bool)
     away[0, :2, :2], away[1, -2:, -2:] = True, True
-    found = object_quality(runs(away[:1]), runs(away[1:]))
+    found = object_quality(overlaps_of(away[:1], away[1:]))
     assert found.best.tolist() == found.greedy.tolist() == [0] and found.best_patch[0] == -1
 
 
 def test_sizes_divide_all_objects():
     random = np.random.default_rng(2)
     objects, patches = blobs(random, 6), blobs(random, 4)
-    quality = joined([object_quality(runs(objects), runs(patches))] * 2)._replace(
+    quality = joined([object_quality(overlaps_of(objects, patches))] * 2)._replace(
         areas=np.array([1, 63, 64, 1023, 1024, 9215, 9216, 36863, 36864, 147455, 147456, 999999])
     )
     for sizes in (COCO_SIZES, FINE_SIZES):
