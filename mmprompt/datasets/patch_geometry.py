@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.patches import whole_pixels
 
-GRID = 48  # points on each side that are compared
+_ROUNDING = 1e-3  # pixels that float32 matrices may be off: a centre on an edge is not in doubt
+GRID = 32  # points on each side that are compared
 REMEDY = (
     'Use DetResize, DetRandomFlip, DetRandomCrop, DetRandomChoiceResize and DetResizeShortestEdge '
     'in the pipeline'
@@ -77,16 +79,10 @@ class Placement(NamedTuple):
 
     @property
     def rect(self) -> tuple[int, int, int, int]:
-        """The original pixels whose centres are in the input: x1 y1 x2 y2, 0 if there are none."""
+        """The original pixels whose centres are in the input: x1 y1 x2 y2."""
         far = np.array(self.canvas[::-1])
         ends = np.sort([(-self.offset) / self.scale, (far - self.offset) / self.scale], axis=0)
-        # A centre lies half a pixel in; 1e-3 pixels are what float32 matrices may be off.
-        first, last = np.ceil(ends - 0.5 - 1e-3).astype(int)
-        width_height = np.array(self.size[::-1])
-        first, last = np.clip(first, 0, width_height), np.clip(last, 0, width_height)
-        if (last <= first).any():
-            return (0, 0, 0, 0)
-        return (int(first[0]), int(first[1]), int(last[0]), int(last[1]))
+        return whole_pixels(ends.ravel() - _ROUNDING, self.size)
 
     @property
     def whole(self) -> bool:

@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from mmprompt.common import rle
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStore
-from mmprompt.common.patches import CELLS, PatchSet
+from mmprompt.common.patches import PatchSet, box_iop, box_iou, cropped
 from mmprompt.datasets.patch_geometry import Placement, placement, remember
 from mmprompt.datasets.transforms import CITYSCAPES_THINGS, PackPanopticInputs
 from mmprompt.datasets.units import TrueUnits
@@ -188,98 +188,48 @@ class PackPatchInputs(PackPanopticInputs):
             )
         place = placement(results)
         packed = super().transform(results)
-        patches, runs = seen_patches(results['patch_set'], results['patch_ids'], place)
-        fields = dict(patches=patches, patch_set=results['patch_set'])
-        if 'units' in results:
-            boxes = patches.bboxes.numpy()
-            fields['gt_units'] = seen_units(results['units'], runs, boxes, place, self.min_area)
+        fields = view(results, place, self.min_area)
         if 'gt_masks_coco' in results:
             fields['gt_instances'] = results['gt_masks_coco'].decoded()
         packed['data_samples'].set_data(fields)
         return packed
 
 
-def seen_patches(
-    patch_set: PatchSet, ids: np.ndarray, place: Placement
-) -> tuple[InstanceData, rle.Runs]:
-    """The chosen patches as the input shows them.
+def view(results: dict, place: Placement, min_area: int = 1) -> dict:
+    """What the input shows: `patches`, `patch_set` and, of `units`, `gt_units`.
 
     Args:
-        patch_set: as stored.
-        ids: (n,) rows that are used.
-        place: where the original lies in the input.
-
-    Returns:
-        What `PackPatchInputs` calls `patches`, and the runs of what is seen of each, in the frame
-        of the original.
-    """
-    patches = patch_set if len(ids) == len(patch_set) else patch_set.select(ids)
-    runs = rle.parse(patches.rles, patches.size, 'patch')
-    boxes, regions = patches.boxes, patches.regions
-    if not place.whole:
-        runs = rle.cut(runs, place.rect)
-        areas = runs.areas()
-        seen = areas > 0
-        runs, ids, patches = only(runs, seen), ids[seen], patches.select(seen)
-        boxes, regions = patches.boxes.copy(), patches.regions.copy()
-        shorn = areas[seen] < patches.areas
-        part = only(runs, shorn)
-        boxes[shorn] = part.boxes()
-        regions[shorn] = rle.region_bits(part, part.boxes(), CELLS)
-    found = InstanceData(
-        bboxes=torch.from_numpy(place.boxes(boxes)),
-        regions=torch.from_numpy(place.regions(regions).copy()),
-        scores=torch.from_numpy(patches.scores.copy()),
-        ids=torch.from_numpy(np.asarray(ids, np.int64)),
-    )
-    return found, runs
-
-
-def seen_units(
-    units: TrueUnits, runs: rle.Runs, patch_boxes: np.ndarray, place: Placement, min_area: int = 1
-) -> InstanceData:
-    """What `PackPatchInputs` calls `gt_units`.
-
-    Args:
-        units: of the original.
-        runs: of the N patches, as `seen_patches` gives them.
-        patch_boxes: (N, 4) xyxy in the input.
+        results: with what `LoadPatches` and `LoadUnits` add.
         place: where the original lies in the input.
         min_area: least number of original pixels that are seen of a unit.
     """
-    pixels, boxes, shared = units.seen(runs, None if place.whole else place.rect)
-    kept = pixels >= max(min_area, 1)
-    boxes = place.boxes(boxes[kept])
-    box_iop, box_iou = box_overlaps(boxes, patch_boxes)
-    mask_iop = shared[kept] / np.maximum(runs.areas(), 1)
-    return InstanceData(
+    stored, ids, units = (results.get(key) for key in ('patch_set', 'patch_ids', 'units'))
+    chosen = stored if len(ids) == len(stored) else stored.select(ids)
+    crop = None if place.whole else place.rect
+    # Read once, for the crop and for the overlaps; a whole image without units needs no run.
+    runs = None if units is None else rle.parse(chosen.rles, chosen.size, 'patch')
+    left = cropped(chosen, crop, runs)
+    boxes = place.boxes(left.boxes)
+    patches = InstanceData(
+        bboxes=torch.from_numpy(boxes),
+        regions=torch.from_numpy(place.regions(left.regions).copy()),
+        scores=torch.from_numpy(chosen.scores[left.index]),
+        ids=torch.from_numpy(np.asarray(ids, np.int64)[left.index]),
+    )
+    fields = dict(patches=patches, patch_set=stored)
+    if units is None:
+        return fields
+    seen = units.seen(chosen, runs, crop)
+    kept = seen.pixels >= max(min_area, 1)
+    unit_boxes = place.boxes(seen.boxes[kept])
+    mask_iop = seen.shared[kept][:, left.index] / np.maximum(left.areas, 1)
+    pairs = boxes.astype(np.float64), unit_boxes.astype(np.float64)
+    fields['gt_units'] = InstanceData(
         labels=torch.from_numpy(units.labels[kept]),
         is_instance=torch.from_numpy(units.is_instance[kept]),
-        bboxes=torch.from_numpy(boxes),
+        bboxes=torch.from_numpy(unit_boxes),
         mask_iop=torch.from_numpy(mask_iop.astype(np.float32)),
-        box_iop=torch.from_numpy(box_iop.astype(np.float32)),
-        box_iou=torch.from_numpy(box_iou.astype(np.float32)),
+        box_iop=torch.from_numpy(box_iop(*pairs).astype(np.float32)),
+        box_iou=torch.from_numpy(box_iou(*pairs).astype(np.float32)),
     )
-
-
-def box_overlaps(units: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intersection over the patch's box, and over the union, of xyxy boxes: (K, N) float64 each."""
-    units, patches = units.astype(np.float64)[:, None], patches.astype(np.float64)[None]
-    low, high = (
-        np.maximum(units[..., :2], patches[..., :2]),
-        np.minimum(units[..., 2:], patches[..., 2:]),
-    )
-    inside = (high - low).clip(0).prod(axis=-1)  # (K, N)
-    unit_area, patch_area = ((b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (units, patches))
-    tiny = np.finfo(np.float64).tiny
-    union = unit_area + patch_area - inside
-    return inside / np.maximum(patch_area, tiny), inside / np.maximum(union, tiny)
-
-
-def only(runs: rle.Runs, chosen: np.ndarray) -> rle.Runs:
-    """The runs of some of N masks, told by a bool mask (N,)."""
-    mine = np.flatnonzero(chosen[runs.owner])
-    number = np.cumsum(chosen) - 1
-    return rle.Runs(
-        runs.size, int(chosen.sum()), number[runs.owner[mine]], runs.start[mine], runs.stop[mine]
-    )
+    return fields

@@ -10,13 +10,14 @@ original image; a rectangle is x1 y1 x2 y2 in whole pixels, x2 and y2 behind the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
 from mmprompt.common import rle
-from mmprompt.common.patches import as_coco
+from mmprompt.common.patches import PatchSet, as_coco, iop
 from mmprompt.datasets.transforms import ID_DIVISOR
 
 Rect = tuple[int, int, int, int]
@@ -50,6 +51,14 @@ class CocoMasks:
             labels=torch.from_numpy(self.labels.astype(np.int64)),
             is_crowd=torch.from_numpy(self.is_crowd.astype(bool)),
         )
+
+
+class Seen(NamedTuple):
+    """What a rectangle shows of K units."""
+
+    pixels: np.ndarray  # (K,) int64
+    boxes: np.ndarray  # (K, 4) int64, tight, in the frame of the whole image; 0 if nothing is seen
+    shared: np.ndarray  # (K, N) float64, the pixels in it that they share with each patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,29 +131,24 @@ class TrueUnits:
             ),
         )
 
-    def seen(self, patches: rle.Runs, rect: Rect | None) -> tuple[np.ndarray, ...]:
+    def seen(self, patches: PatchSet, runs: rle.Runs, rect: Rect | None) -> Seen:
         """What of the units a rectangle shows.
 
         Args:
-            patches: runs of N patches, cut by the same rectangle.
+            patches: N patches.
+            runs: of the patches.
             rect: None for all of the image.
-
-        Returns:
-            pixels (K,) int64, tight boxes (K, 4) int64 in the frame of the whole image, 0 where
-            nothing is seen, and pixels shared with each patch (K, N) int64.
         """
-        runs = self.segments if rect is None else rle.cut(self.segments, rect)
-        pixels = self.members @ runs.areas()
-        boxes = _hulls(runs.boxes(), self.members)
-        shared = self.members.astype(np.float64) @ overlaps(runs, patches)
-        shared = shared.astype(np.int64)
+        own = self.segments if rect is None else rle.cut(self.segments, rect)
+        pixels, boxes = self.members @ own.areas(), _hulls(own.boxes(), self.members)
+        shared = self.members.astype(np.float64) @ overlaps(own, runs)
         if self.masks:
-            some = slice(len(self.masks))
             own = rle.parse(self.masks, runs.size, 'annotation')
             own = own if rect is None else rle.cut(own, rect)
+            some = slice(len(self.masks))
             pixels[some], boxes[some] = own.areas(), own.boxes()
             shared[some] = shared_pixels(own, patches)
-        return pixels, boxes, shared
+        return Seen(pixels, boxes, shared)
 
 
 def map_runs(ids: np.ndarray) -> tuple[rle.Runs, np.ndarray]:
@@ -164,31 +168,39 @@ def overlaps(segments: rle.Runs, patches: rle.Runs) -> np.ndarray:
     """Pixels that disjoint segments share with patches, (S, N) float64 of whole numbers."""
     order = np.argsort(segments.start)
     start, stop, owner = (x[order] for x in (segments.start, segments.stop, segments.owner))
-    first = np.searchsorted(stop, patches.start, side='right')
-    count = np.searchsorted(start, patches.stop, side='left') - first
-    which = np.repeat(np.arange(len(count)), count)  # a run of a patch for each segment's run in it
-    met = first[which] + np.arange(len(which)) - (np.cumsum(count) - count)[which]
-    length = np.minimum(stop[met], patches.stop[which]) - np.maximum(
-        start[met], patches.start[which]
-    )
-    place = owner[met] * patches.count + patches.owner[which]
-    total = np.bincount(place, weights=length, minlength=segments.count * patches.count)
+    # Of every pixel where it lies: 2 i in the gap before run i, 2 i + 1 in it. On so many
+    # positions a table beats a search.
+    edges = np.stack([start, stop], axis=1).ravel()
+    pixels = segments.size[0] * segments.size[1]
+    gaps = np.diff(edges, prepend=0, append=pixels)
+    at = np.repeat(np.arange(len(gaps), dtype=np.int32), gaps)  # (W * H,)
+    first = at[patches.start] >> 1
+    count = ((at[patches.stop - 1] + 1) >> 1) - first
+    some = np.flatnonzero(count)
+    met = first[some]
+    length = np.minimum(stop[met], patches.stop[some]) - np.maximum(start[met], patches.start[some])
+    total = _added(owner[met], patches.owner[some], length, segments.count, patches.count)
+    more = some[count[some] > 1]  # few runs of a patch meet several of the map
+    if len(more):
+        rest = count[more] - 1
+        which = np.repeat(more, rest)
+        met = first[which] + 1 + np.arange(len(which)) - np.repeat(np.cumsum(rest) - rest, rest)
+        length = np.minimum(stop[met], patches.stop[which]) - start[met]
+        total += _added(owner[met], patches.owner[which], length, segments.count, patches.count)
     return total.reshape(segments.count, patches.count)
 
 
-def shared_pixels(masks: rle.Runs, patches: rle.Runs) -> np.ndarray:
-    """Pixels that masks share with patches, (n, N) int64; both may overlap among themselves."""
-    from pycocotools import mask as coco
+def _added(
+    row: np.ndarray, column: np.ndarray, value: np.ndarray, rows: int, columns: int
+) -> np.ndarray:
+    """Sums of values by row and column, flat (rows * columns,) float64."""
+    return np.bincount(row * columns + column, weights=value, minlength=rows * columns)
 
-    if not masks.count or not patches.count:
-        return np.zeros((masks.count, patches.count), np.int64)
-    # With "crowds" the library divides by the first argument's pixels alone.
-    share = coco.iou(
-        as_coco(rle.encode_runs(patches), patches.size),
-        as_coco(rle.encode_runs(masks), masks.size),
-        [1] * masks.count,
-    )
-    return np.rint(share.T * patches.areas()).astype(np.int64)
+
+def shared_pixels(masks: rle.Runs, patches: PatchSet) -> np.ndarray:
+    """Pixels that masks share with patches, (n, N) float64; both may overlap among themselves."""
+    share = iop(patches, rle.encode_runs(masks)).astype(np.float64)
+    return np.rint(share * patches.areas)  # float32 is fine enough for whole numbers below 2^23
 
 
 def _hulls(boxes: np.ndarray, members: np.ndarray) -> np.ndarray:
