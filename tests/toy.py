@@ -169,6 +169,23 @@ def write_streets(root: Path, train: int = 4, val: int = 2, size=(HEIGHT, WIDTH)
     return root
 
 
+def streets_dataset(root: Path) -> dict:
+    """Config of the test images of `write_streets` in a pipeline that changes none of them."""
+    return dict(
+        type='mmseg.CityscapesDataset',
+        data_root=str(root),
+        img_suffix='_leftImg8bit.png',
+        seg_map_suffix='_gtFine_labelTrainIds.png',
+        data_prefix=dict(img_path='leftImg8bit/test', seg_map_path='gtFine/test'),
+        test_mode=True,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='mmseg.LoadAnnotations'),
+            dict(type='mmseg.PackSegInputs'),
+        ],
+    )
+
+
 def write_camvid(root: Path, size=(HEIGHT, WIDTH)) -> Path:
     """Write frames and labels in the folders of CamVid: a long dusk clip and two day clips."""
     random = np.random.default_rng(0)

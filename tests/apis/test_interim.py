@@ -5,8 +5,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+from prompt_files import save_files
 from torch.nn import functional as F
-from toy import CLASSES, write_streets
+from toy import CLASSES, streets_dataset, write_streets
 from toy_spm import PLACES, toy_spm, train_a_little
 
 from mmprompt.apis import interim as module
@@ -34,20 +35,7 @@ def test_padding_is_cut_off_and_sizes_are_restored():
 
 @pytest.fixture
 def run(tmp_path):
-    streets = write_streets(tmp_path / 'streets')
-    data = dict(
-        type='mmseg.CityscapesDataset',
-        data_root=str(streets),
-        img_suffix='_leftImg8bit.png',
-        seg_map_suffix='_gtFine_labelTrainIds.png',
-        data_prefix=dict(img_path='leftImg8bit/test', seg_map_path='gtFine/test'),
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='mmseg.LoadAnnotations'),
-            dict(type='mmseg.PackSegInputs'),
-        ],
-    )
+    data = streets_dataset(write_streets(tmp_path / 'streets'))
     torch.manual_seed(0)
     model = toy_spm(CLASSES)
     folder = tmp_path / 'prompted'
@@ -63,8 +51,7 @@ def run(tmp_path):
     torch.save(built.backbone.backbone_state_dict(), weights)
     config['model'].backbone.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
     Config(config, format_python_code=False).dump(folder / 'config.py')
-    for name, file in built.export_files().items():
-        file.save(folder / name)
+    save_files(built, folder)
     return folder
 
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 from prompt_files import write_prompt
-from toy import CLASSES, toy_segmentor, write_streets
+from toy import CLASSES, streets_dataset, toy_segmentor, write_streets
 
 from mmprompt.apis.pictures import lines_of_table, main, read_counts
 from mmprompt.common.errors import UserError
@@ -22,20 +22,7 @@ from mmprompt.methods.ssprompt.prompt_sets import class_weights
 def runs(toy_prompts, tmp_path):
     """Work directories of two trainings, 4 and 16 images per class."""
     base, prompts = toy_prompts
-    streets = write_streets(tmp_path / 'streets')
-    inside = dict(
-        type='mmseg.CityscapesDataset',
-        data_root=str(streets),
-        img_suffix='_leftImg8bit.png',
-        seg_map_suffix='_gtFine_labelTrainIds.png',
-        data_prefix=dict(img_path='leftImg8bit/test', seg_map_path='gtFine/test'),
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='mmseg.LoadAnnotations'),
-            dict(type='mmseg.PackSegInputs'),
-        ],
-    )
+    inside = streets_dataset(write_streets(tmp_path / 'streets'))
     folders = []
     for shots, miou in ((4, 31.0), (16, 36.5)):
         folder = tmp_path / f'{shots}shot'
