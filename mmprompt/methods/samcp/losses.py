@@ -253,6 +253,8 @@ class SAMCPLoss(nn.Module):
 
     def _classes(self, logits: Tensor, labels: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
         """Focal loss of each query over all classes; (L, B, M)."""
+        if not logits.shape[-1]:  # no things
+            return logits.sum(dim=-1)
         target = torch.zeros_like(logits)
         target.scatter_(-1, labels[..., None], positive[..., None].to(target))
         logits = logits.masked_fill(~counted[..., None], 0)

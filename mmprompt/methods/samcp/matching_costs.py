@@ -87,6 +87,8 @@ class SAMCPClassCost:
     def __call__(self, queries: Queries, targets: InstanceTargets) -> Tensor:
         """(L, B, N, K)."""
         labels = targets.labels[:, None].expand(*queries.logits.shape[:-1], -1)
+        if not queries.logits.shape[-1]:  # without things all costs are equal
+            return queries.logits.new_zeros(labels.shape)
         positive, negative = focal_terms(queries.logits.gather(-1, labels), self.alpha, self.gamma)
         return self.weight * (positive - negative)
 
