@@ -1,5 +1,5 @@
-"""Models that the methods freeze."""
+"""Models that the methods freeze, and what proposes patches."""
 
-from mmprompt.foundation import sam, seem
+from mmprompt.foundation import patch_generators, sam, seem
 
-__all__ = ['sam', 'seem']
+__all__ = ['patch_generators', 'sam', 'seem']

@@ -1,7 +1,7 @@
 """Parts of an image that SAM looks at beside the whole image.
 
-Notation: (H, W) pixels of the image; a view is (x1, y1, x2, y2) in whole pixels, x2 and y2 behind the
-last one.
+Notation: (H, W) pixels of the image; a view is (x1, y1, x2, y2) in whole pixels, x2 and y2
+behind the last one.
 """
 
 import math

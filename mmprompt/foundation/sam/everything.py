@@ -1,9 +1,10 @@
 """SAM's everything mode: points all over an image -> masks -> the good ones, each once.
 
-The steps and thresholds are those of the published generator, of which the paper changes some values
-(Sec. 4.1 and appendix B). All of it happens on the model's device, in batches of points. In another
-order where that costs less and changes nothing: a mask whose predicted quality is too low is never
-drawn, and run lengths are made of the masks that remain.
+The steps are those of the published generator; the paper changes some thresholds (Sec. 4.1, appendix
+B). Stability is that of a mask at the resolution of the image, as published. All of it happens on the
+model's device, in batches of points. The order is another where that costs less and changes nothing:
+a mask whose predicted quality is too low is never drawn, and run lengths are made of the masks that
+remain at the end.
 
 Notation: n points, M masks of a point, k candidates, (H, W) pixels.
 """
@@ -172,7 +173,7 @@ def _candidates(
 
 
 def mask_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks (k, H, W) bool -> boxes (k, 4) float of their first and last pixels, and which have any.
+    """Masks (k, H, W) bool -> boxes (k, 4) of their first and last pixels, and which have any.
 
     Boxes are measured between these pixels, without the width of the last one: so published.
     """

@@ -1,8 +1,9 @@
 """SAM's two-way transformer for many prompts of few tokens each, without gradients.
 
-A point has some seven tokens, an image 4096 cells. Each attention between the two has a linear map of
-every cell next to one of every token; taken together on the tokens' side, as (W_k c) q = c (W_k^T q),
-they leave one product of cells and tokens. The result is that of `TwoWayTransformer` but for rounding.
+A point has some seven tokens, an image 4096 cells. Each attention between the two has a linear map
+of every cell next to one of every token; taken together on the tokens' side, as (W_k c) q =
+c (W_k^T q), they leave one product of cells and tokens. The result is that of `TwoWayTransformer`
+but for rounding.
 
 Notation: N prompts, T tokens each, L cells, D channels, h heads of d channels each.
 """

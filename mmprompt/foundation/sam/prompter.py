@@ -1,7 +1,7 @@
 """Models of the SAM family as one thing: an image is looked at once and then asked about points.
 
-Notation: n points, M masks of a point, k of all n * M masks, (H, W) pixels of the image, S the side of
-the square that the model sees, (g, g) the grid of its answers.
+Notation: n points, M masks of a point, k of all n * M masks, (H, W) pixels of the image, S the side
+of the square that the model sees, (g, g) the grid of its answers.
 """
 
 from collections.abc import Callable
