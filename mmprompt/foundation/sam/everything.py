@@ -1,10 +1,10 @@
 """SAM's everything mode: points all over an image -> masks -> the good ones, each once.
 
-The steps are those of the published generator; the paper changes some thresholds (Sec. 4.1, appendix
-B). Stability is that of a mask at the resolution of the image, as published. All of it happens on the
-model's device, in batches of points. The order is another where that costs less and changes nothing:
-a mask whose predicted quality is too low is never drawn, and run lengths are made of the masks that
-remain at the end.
+The steps are those of the published generator; the paper changes some thresholds (Sec. 4.1,
+appendix B). Stability is that of a mask at the resolution of the image, as published. All of it
+happens on the model's device, in batches of points. The order is another where that costs less and
+changes nothing: a mask whose predicted quality is too low is never drawn, and run lengths are made
+of the masks that remain at the end.
 
 Notation: n points, M masks of a point, k candidates, (H, W) pixels.
 """
