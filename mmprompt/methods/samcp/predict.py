@@ -1,0 +1,380 @@
+"""Section 4.1: patches of high affinity are merged into semantic, instance and panoptic results.
+
+Masks of patches are never decoded. An image is cut into atoms, the pieces that the same patches
+cover; a union of patches is a product with the matrix of which patch covers which atom. Only the
+answers are painted in pixels.
+
+Notation as in `structures`; A atoms of an image, R rows (queries) that are merged, (H, W) pixels of
+the original image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import PixelData
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from torchvision.ops import batched_nms
+
+from mmprompt.common.errors import UserError
+from mmprompt.common.mask_merge import InstanceResult, PanopticResult
+from mmprompt.common.matching import at_least_float
+from mmprompt.common.results import add_instances, add_panoptic, mask_boxes
+from mmprompt.common.rle import Atoms
+from mmprompt.methods.samcp.structures import SAMCPOutput
+from mmprompt.registry import TASK_UTILS
+
+#: The label of pixels that nothing claims, MMSegmentation's "ignored".
+VOID = 255
+CHOICES = dict(
+    mask_rule=('min-max', 'threshold'),
+    semantic_from=('rows', 'panoptic'),
+    semantic_pixel=('score*affinity', 'score'),
+    unclaimed=('best', 'void'),
+    instance_score=('class', 'class*affinity'),
+    panoptic_pixel=('score', 'score*affinity'),
+)
+
+
+def merging_affinity(logits: Tensor, rule: str) -> Tensor:
+    """What is compared with the threshold of merging, in [0, 1].
+
+    Args:
+        logits: (R, N), of patches that are there.
+        rule: 'threshold': the sigmoid; 'min-max': that scaled so that the lowest of a row is 0 and
+            the highest 1. A row of equal values is 1 everywhere, so the best patch of a row is
+            always merged.
+
+    Returns:
+        (R, N) float.
+    """
+    logits = at_least_float(logits)
+    if rule == 'threshold' or not logits.shape[1]:
+        return logits.sigmoid()
+    # Relative to the highest, since sigmoids of the first steps are too small to be told apart.
+    log_probs = logsigmoid(logits)
+    relative = (log_probs - log_probs.amax(dim=1, keepdim=True)).exp()
+    lowest = relative.amin(dim=1, keepdim=True)
+    span = 1 - lowest
+    return torch.where(span > 0, (relative - lowest) / span.clamp(min=1e-30), 1)
+
+
+class Canvas:
+    """The atoms of an image on a device.
+
+    Args:
+        atoms: of the patches, in the order of the columns of the affinities.
+        device: of the affinities.
+    """
+
+    def __init__(self, atoms: Atoms, device: torch.device) -> None:
+        self.index = torch.from_numpy(atoms.index).to(device).long()  # (H, W)
+        self.cover = torch.from_numpy(atoms.cover).to(device).float()  # (N, A)
+        self.areas = torch.from_numpy(atoms.areas).to(device).double()  # (A,)
+        self.patch, self.atom = self.cover.nonzero(as_tuple=True)  # (P,) pairs that meet
+
+    def union(self, member: Tensor) -> Tensor:
+        """(R, N) bool: patches of each row -> (R, A) bool: atoms that one of them covers."""
+        return (member.float() @ self.cover) > 0
+
+    def area(self, union: Tensor) -> Tensor:
+        """(R, A) bool -> (R,) double, pixels."""
+        return union.double() @ self.areas
+
+    def highest(self, values: Tensor) -> Tensor:
+        """(R, N), not negative -> (R, A): the highest value of the patches that cover an atom."""
+        rows = values.new_zeros(len(values), len(self.areas))
+        index = self.atom.expand(len(values), -1)
+        return rows.scatter_reduce(1, index, values[:, self.patch], 'amax')
+
+    def paint(self, table: Tensor) -> Tensor:
+        """(..., A) -> (..., H, W)."""
+        return table[..., self.index]
+
+
+@dataclass
+class ImageScores:
+    """What of one image the results are made of; patches and queries without padding.
+
+    Attributes:
+        semantic: (S,) probability that the class of a semantic query is in the image.
+        instance: (N, T) probability of each thing class.
+        affinity_semantic: (S, N) logits.
+        affinity_instance: (N, N) logits.
+        semantic_classes: (S,).
+        thing_classes: (T,).
+    """
+
+    semantic: Tensor
+    instance: Tensor
+    affinity_semantic: Tensor
+    affinity_instance: Tensor
+    semantic_classes: Tensor
+    thing_classes: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """C: every class is a semantic query or a thing."""
+        return int(torch.cat([self.semantic_classes, self.thing_classes]).max()) + 1
+
+
+def read_scores(output: SAMCPOutput, image: int) -> ImageScores:
+    """The last layer's answer for one image of a batch."""
+    there = output.valid[image]
+    rows = at_least_float(output.affinity_instance[-1, image])[there]
+    return ImageScores(
+        at_least_float(output.semantic_logits[-1, image]).sigmoid(),
+        at_least_float(output.instance_logits[-1, image])[there].sigmoid(),
+        at_least_float(output.affinity_semantic[-1, image])[:, there],
+        rows[:, there],
+        output.semantic_classes,
+        output.thing_classes,
+    )
+
+
+@dataclass
+class Rows:
+    """Candidates of the panoptic result, best first.
+
+    Attributes:
+        labels: (R,) class.
+        scores: (R,) of the class.
+        affinity: (R, N), of `merging_affinity`.
+    """
+
+    labels: Tensor
+    scores: Tensor
+    affinity: Tensor
+
+
+@TASK_UTILS.register_module()
+class SAMCPPredictor:
+    """All three results of an image from one forward pass; the `test_cfg` of SAM-CP.
+
+    Args:
+        semantic, instances, panoptic: which results to make.
+        mask_rule: 'min-max' scales each row of affinities before the threshold ("normalized and
+            quantized", Section 4.1); 'threshold' takes the probabilities themselves.
+        mask_threshold: a patch of higher affinity is merged.
+        semantic_from: 'rows': from the semantic queries, a pixel going to the class of highest
+            score among those that claim it; 'panoptic': from the panoptic map, as released.
+        semantic_score: classes of lower probability claim nothing.
+        semantic_pixel: how classes that claim a pixel are compared: by the probability of the class
+            times the highest affinity of a merged patch there, or by the probability alone.
+        unclaimed: pixels that a patch covers and no class claims: 'best' gives them to the class of
+            highest probability times affinity, 'void' leaves them as pixels without a patch (255).
+        instance_top_k: kept pairs of query and class.
+        instance_score: 'class', or times the mean affinity over the pixels of the merged patches.
+        instance_min_score: pairs of lower score are dropped.
+        nms_iou: of boxes, class by class, above which the worse instance is dropped; None: never.
+        panoptic_score: rows of lower class probability take no part.
+        panoptic_affinity: rows without a patch of higher probability (unscaled) take no part.
+        panoptic_top_k: rows that take part.
+        panoptic_pixel: how rows that claim a pixel are compared, as `semantic_pixel`.
+        overlap_threshold: a row that wins less of its own area is dropped.
+
+    Raises:
+        ValueError: another word than these.
+    """
+
+    def __init__(
+        self,
+        semantic: bool = True,
+        instances: bool = True,
+        panoptic: bool = True,
+        mask_rule: str = 'min-max',
+        mask_threshold: float = 0.5,
+        semantic_from: str = 'rows',
+        semantic_score: float = 0.0,
+        semantic_pixel: str = 'score*affinity',
+        unclaimed: str = 'best',
+        instance_top_k: int = 100,
+        instance_score: str = 'class',
+        instance_min_score: float = 0.0,
+        nms_iou: float | None = None,
+        panoptic_score: float = 0.3,
+        panoptic_affinity: float = 0.3,
+        panoptic_top_k: int = 100,
+        panoptic_pixel: str = 'score',
+        overlap_threshold: float = 0.8,
+    ) -> None:
+        self.semantic, self.instances, self.panoptic = semantic, instances, panoptic
+        self.mask_rule, self.mask_threshold = mask_rule, mask_threshold
+        self.semantic_from, self.semantic_score = semantic_from, semantic_score
+        self.semantic_pixel, self.unclaimed = semantic_pixel, unclaimed
+        self.instance_top_k, self.instance_score = instance_top_k, instance_score
+        self.instance_min_score, self.nms_iou = instance_min_score, nms_iou
+        self.panoptic_score, self.panoptic_affinity = panoptic_score, panoptic_affinity
+        self.panoptic_top_k, self.panoptic_pixel = panoptic_top_k, panoptic_pixel
+        self.overlap_threshold = overlap_threshold
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                found = getattr(self, name)
+                raise ValueError(f'test_cfg.{name}: expected one of {allowed}, found {found!r}.')
+
+    @torch.no_grad()
+    def __call__(self, output: SAMCPOutput, samples: Sequence) -> Sequence:
+        """Add `pred_sem_seg`, `pred_instances` and `pred_panoptic_seg` to the samples of a batch.
+
+        Args:
+            output: of the model.
+            samples: each with `patch_set` and `patches.ids`, the rows of it that the model saw.
+
+        Raises:
+            UserError: a sample without patches.
+        """
+        for image, sample in enumerate(samples):
+            self.add(sample, read_scores(output, image))
+        return samples
+
+    @torch.no_grad()
+    def add(self, sample, scores: ImageScores) -> None:
+        """Add the results of one image to its sample.
+
+        Args:
+            sample: SegDataSample or DetDataSample, in the frame of the original image.
+            scores: of the patches `sample.patches.ids`.
+        """
+        with torch.autocast(scores.semantic.device.type, enabled=False):
+            canvas = Canvas(_atoms(sample), scores.semantic.device)
+            found = None
+            if self.panoptic or (self.semantic and self.semantic_from == 'panoptic'):
+                found = self.merge_panoptic(scores, canvas)
+            if self.semantic:
+                if self.semantic_from == 'panoptic':
+                    label_map = _labels_of(found)
+                else:
+                    label_map = self.merge_semantic(scores, canvas)
+                sample.set_data(dict(pred_sem_seg=PixelData(data=label_map[None])))
+            things = scores.thing_classes.tolist()
+            if self.panoptic:
+                add_panoptic(sample, found, scores.num_classes, things)
+            if self.instances:
+                add_instances(sample, self.merge_instances(scores, canvas))
+
+    def merge_semantic(self, scores: ImageScores, canvas: Canvas) -> Tensor:
+        """Label map (H, W) int64: each class merges the patches of its row of A.
+
+        Things without semantic queries are merged from instance queries that are good enough for
+        the panoptic result.
+        """
+        classes, probs = scores.semantic_classes, scores.semantic
+        affinity = merging_affinity(scores.affinity_semantic, self.mask_rule)
+        if not torch.isin(scores.thing_classes, classes).all():
+            rows = self._rows(scores, semantic=False)
+            classes = torch.cat([classes, rows.labels])
+            probs = torch.cat([probs, rows.scores])
+            affinity = torch.cat([affinity, rows.affinity])
+        claims = self._claims(affinity, probs, canvas, self.semantic_pixel)  # (R, A)
+        claims = claims.masked_fill((probs < self.semantic_score)[:, None], 0)
+        labels = _winners(claims, classes)
+        if self.unclaimed == 'best':
+            rest = _winners(canvas.highest(affinity) * probs[:, None], classes)
+            labels = torch.where(labels == VOID, rest, labels)
+        return canvas.paint(labels)
+
+    def _claims(self, affinity: Tensor, scores: Tensor, canvas: Canvas, by: str) -> Tensor:
+        """(R, A): how much a row claims an atom, 0 where none of its merged patches is."""
+        member = affinity > self.mask_threshold
+        if by == 'score':
+            return canvas.union(member) * scores[:, None]
+        return canvas.highest(affinity * member) * scores[:, None]
+
+    def merge_instances(self, scores: ImageScores, canvas: Canvas) -> InstanceResult:
+        """The best pairs of query and class; a query's mask is the union of its patches."""
+        probs = scores.instance.flatten()  # (N * T,)
+        affinity = merging_affinity(scores.affinity_instance, self.mask_rule)
+        best, pair = probs.topk(min(self.instance_top_k, len(probs)))
+        columns = max(scores.instance.shape[1], 1)
+        query, column = pair.div(columns, rounding_mode='floor'), pair % columns
+        member = affinity[query] > self.mask_threshold
+        union = canvas.union(member)  # (K, A)
+        keep = canvas.area(union) > 0
+        if self.instance_score == 'class*affinity':
+            inside = canvas.highest(affinity[query] * member).double() @ canvas.areas
+            best = best * (inside / canvas.area(union).clamp(min=1)).to(best)
+        keep &= best >= self.instance_min_score
+        union, best, column = union[keep], best[keep], column[keep]
+        order = best.argsort(descending=True, stable=True)
+        union, best, labels = union[order], best[order], scores.thing_classes[column[order]]
+        masks = canvas.paint(union)
+        if self.nms_iou is not None:
+            keep = batched_nms(mask_boxes(masks), best, labels, self.nms_iou)
+            masks, labels, best = masks[keep], labels[keep], best[keep]
+        return InstanceResult(masks, labels, best)
+
+    def _rows(self, scores: ImageScores, semantic: bool = True) -> Rows:
+        """What may be in the panoptic result: instance queries, and semantic ones of stuff."""
+        thing, column = (
+            scores.instance.max(dim=1)
+            if scores.instance.numel()
+            else (
+                scores.instance.new_zeros(0),
+                scores.thing_classes.new_zeros(0),
+            )
+        )
+        labels, probs = scores.thing_classes[column], thing
+        logits = scores.affinity_instance
+        if semantic:
+            stuff = ~torch.isin(scores.semantic_classes, scores.thing_classes)
+            labels = torch.cat([labels, scores.semantic_classes[stuff]])
+            probs = torch.cat([probs, scores.semantic[stuff]])
+            logits = torch.cat([logits, scores.affinity_semantic[stuff]])
+        if not logits.shape[1]:
+            return Rows(labels[:0], probs[:0], logits[:0])
+        keep = probs > self.panoptic_score
+        keep &= logits.amax(dim=1).sigmoid() > self.panoptic_affinity
+        labels, probs, logits = labels[keep], probs[keep], logits[keep]
+        order = probs.argsort(descending=True, stable=True)[: self.panoptic_top_k]
+        affinity = merging_affinity(logits[order], self.mask_rule)
+        return Rows(labels[order], probs[order], affinity)
+
+    def merge_panoptic(self, scores: ImageScores, canvas: Canvas) -> PanopticResult:
+        """One segment per pixel: instances of things, and the region of each stuff class.
+
+        Each pixel goes to the best row that claims it. A row that wins too little of its own area
+        is dropped, and its pixels are left without a segment.
+        """
+        rows = self._rows(scores)
+        union = canvas.union(rows.affinity > self.mask_threshold)  # (R, A)
+        table = torch.zeros(len(canvas.areas), dtype=torch.long, device=canvas.areas.device)
+        if not len(union):
+            none = rows.labels
+            return PanopticResult(canvas.paint(table), none, none, rows.scores)
+        claims = self._claims(rows.affinity, rows.scores, canvas, self.panoptic_pixel)
+        best, winner = claims.max(dim=0)  # (A,)
+        won = torch.zeros_like(rows.scores, dtype=torch.double)
+        won.index_add_(0, winner, canvas.areas * (best > 0))
+        valid = (won > 0) & (won >= self.overlap_threshold * canvas.area(union))
+        number = valid.cumsum(dim=0) * valid  # (R,) id of each segment, 0 for a dropped one
+        table = number[winner] * (best > 0)
+        ids = torch.arange(1, int(valid.sum()) + 1, device=table.device)
+        return PanopticResult(canvas.paint(table), ids, rows.labels[valid], rows.scores[valid])
+
+
+def _winners(claims: Tensor, classes: Tensor) -> Tensor:
+    """(R, A) -> (A,) class of the row of highest claim, `VOID` without any."""
+    if not len(claims):
+        return torch.full(claims.shape[1:], VOID, dtype=torch.long, device=claims.device)
+    best, winner = claims.max(dim=0)
+    return classes[winner].masked_fill(best <= 0, VOID)
+
+
+def _labels_of(result: PanopticResult) -> Tensor:
+    """Label map (H, W) of a panoptic result."""
+    table = torch.cat([result.labels.new_full((1,), VOID), result.labels])
+    return table[result.seg_map]
+
+
+def _atoms(sample) -> Atoms:
+    """The atoms of the patches that the model saw."""
+    patches, found = sample.get('patch_set'), sample.get('patches')
+    if patches is None or found is None or 'ids' not in found:
+        raise UserError(
+            f"{sample.get('img_path', 'a sample')}: expected 'patch_set' and 'patches' with ids, "
+            f'found {sorted(sample.keys())}. Put LoadPatches into the test pipeline and '
+            f'PackPatchInputs at its end.'
+        )
+    patches = patches.select(found.ids.cpu().numpy())
+    return Atoms.from_rles(patches.rles, patches.size)
