@@ -2,6 +2,11 @@
 
 from mmprompt.datasets.camvid import CamVidDataset
 from mmprompt.datasets.chase_db1 import ChaseDB1FolderDataset
+from mmprompt.datasets.coco_instances import (
+    CocoInstanceSegDataset,
+    LoadAnnotationsFromCocoInstances,
+    LoadCocoInstances,
+)
 from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset, LoadAnnotationsFromCocoPanoptic
 from mmprompt.datasets.det_transforms import (
     DetRandomChoiceResize,
@@ -26,6 +31,7 @@ from mmprompt.datasets.transforms import (
 __all__ = [
     'CamVidDataset',
     'ChaseDB1FolderDataset',
+    'CocoInstanceSegDataset',
     'CocoPanopticSegDataset',
     'DetRandomChoiceResize',
     'DetRandomCrop',
@@ -36,8 +42,10 @@ __all__ = [
     'FolderDataset',
     'GuardedDataset',
     'LoadAnnotationsByTable',
+    'LoadAnnotationsFromCocoInstances',
     'LoadAnnotationsFromCocoPanoptic',
     'LoadCityscapesPanoptic',
+    'LoadCocoInstances',
     'LoadPatches',
     'LoadUnits',
     'Mapillary19Dataset',

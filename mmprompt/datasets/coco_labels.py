@@ -43,7 +43,7 @@ class CocoLabels:
         pngs: str | Path | None = None,
     ) -> None:
         self.path, self.rest = Path(path), rest
-        content = _read(self.path)
+        content = read_coco(self.path)
         self.panoptic = any('segments_info' in a for a in content['annotations'])
         self.pngs = Path(pngs) if pngs is not None else None
         self._check_kind()
@@ -174,6 +174,18 @@ def decode(segmentation: object, size: tuple[int, int], where: str) -> np.ndarra
     Raises:
         UserError: it is neither, or of another size.
     """
+    counts = compress(segmentation, size, where)
+    from pycocotools import mask as coco
+
+    return coco.decode(dict(size=list(size), counts=counts)).astype(bool)
+
+
+def compress(segmentation: object, size: tuple[int, int], where: str) -> bytes:
+    """Compressed counts of polygons or of run lengths, compressed or not.
+
+    Raises:
+        UserError: it is neither, or of another size.
+    """
     try:
         from pycocotools import mask as coco
     except ImportError as error:
@@ -188,20 +200,26 @@ def decode(segmentation: object, size: tuple[int, int], where: str) -> np.ndarra
                 raise ValueError(f'size {segmentation["size"]} in place of {[height, width]}')
             counts = segmentation['counts']
             if isinstance(counts, list):
-                segmentation = coco.frPyObjects(dict(segmentation), height, width)
-            return coco.decode(dict(segmentation)).astype(bool)
+                counts = coco.frPyObjects(dict(segmentation), height, width)['counts']
+            coco.area(dict(size=[height, width], counts=counts))
+            return counts.encode() if isinstance(counts, str) else counts
         polygons = [np.asarray(p, float).ravel().tolist() for p in segmentation]
         if not polygons or any(len(p) < 6 or len(p) % 2 for p in polygons):
             raise ValueError('a polygon of fewer than three points')
-        return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
-    except (KeyError, TypeError, ValueError) as error:
+        return coco.merge(coco.frPyObjects(polygons, height, width))['counts']
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{where}: expected a segmentation of polygons or run lengths, found something else '
             f'({error}). Correct or remove the annotation.'
         ) from error
 
 
-def _read(path: Path) -> dict:
+def read_coco(path: Path) -> dict:
+    """A COCO JSON, checked for what every kind of it has.
+
+    Raises:
+        UserError: the file is missing, damaged or something else.
+    """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError as error:
