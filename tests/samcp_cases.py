@@ -1,10 +1,8 @@
 """Random batches for the losses and predictions of SAM-CP, and scenes with real masks."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
 from mmprompt.common.patches import PatchSet
@@ -154,55 +152,65 @@ def brute_overlaps(units: np.ndarray, patches: np.ndarray) -> dict[str, torch.Te
     return found
 
 
-def make_scene(seed: int = 0, size: tuple[int, int] = (24, 36)) -> SimpleNamespace:
+class Scene:
     """Stuff 0 and 1 above each other, and things of classes 2 and 3; patches are pieces of them.
 
-    Returns:
-        masks and labels of the units (instances first), is_instance, patch masks, the `PatchSet`
-        and a sample that holds all of it.
+    Attributes:
+        label, identity: (H, W) class and number of the instance, 0 without.
+        units, labels, is_instance: masks (K, H, W) of the units, instances first.
+        parts: (N, H, W) masks of the patches.
+        sample: with `gt_units`, `patches` and `patch_set`.
     """
-    rng = np.random.default_rng(seed)
-    height, width = size
-    label = np.zeros(size, dtype=int)
-    label[height // 2 :] = 1
-    identity = np.zeros(size, dtype=int)
-    for number, (top, left) in enumerate([(2, 3), (9, 20), (14, 6)], start=1):
-        label[top : top + 8, left : left + 9] = 2 + number % 2
-        identity[top : top + 8, left : left + 9] = number
-    piece = label * 10 + identity
-    parts = []
-    for value in np.unique(piece):  # each is cut at a random column and a random row
-        whole = piece == value
-        column = np.arange(width) < np.nonzero(whole)[1].min() + rng.integers(2, 7)
-        row = (np.arange(height) < np.nonzero(whole)[0].min() + rng.integers(2, 7))[:, None]
-        cuts = [whole & column & row, whole & column & ~row, whole & ~column]
-        parts += [cut for cut in cuts if cut.any()]
-    parts = np.stack([parts[i] for i in rng.permutation(len(parts))])
-    instances = [identity == i for i in np.unique(identity)[1:]]
-    units = np.stack(instances + [label == c for c in range(4)])
-    labels = [label[m].max() for m in instances] + list(range(4))
-    patches = PatchSet.from_masks(parts)
-    found = InstanceData(
-        labels=torch.tensor(labels),
-        is_instance=torch.arange(len(units)) < len(instances),
-        bboxes=torch.tensor([box_of(m) for m in units]).float(),
-        **brute_overlaps(units, parts),
-    )
-    sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size), gt_units=found)
-    sample.set_data(
-        dict(
-            patches=InstanceData(
-                bboxes=torch.from_numpy(patches.boxes), ids=torch.arange(len(patches))
-            )
+
+    def __init__(self, seed: int = 0, size: tuple[int, int] = (24, 36)) -> None:
+        rng = np.random.default_rng(seed)
+        height, width = size
+        self.label, self.identity = np.zeros((2, *size), dtype=int)
+        self.label[height // 2 :] = 1
+        for number, (top, left) in enumerate([(2, 3), (9, 20), (14, 6)], start=1):
+            self.label[top : top + 8, left : left + 9] = 2 + number % 2
+            self.identity[top : top + 8, left : left + 9] = number
+        instances = [self.identity == i for i in (1, 2, 3)]
+        self.units = np.stack(instances + [self.label == c for c in range(4)])
+        self.labels = torch.tensor([int(self.label[m].max()) for m in instances] + [0, 1, 2, 3])
+        self.is_instance = torch.arange(7) < 3
+        piece, parts = self.label * 10 + self.identity, []
+        for value in np.unique(piece):  # each is cut at a random column and a random row
+            whole = piece == value
+            column = np.arange(width) < np.nonzero(whole)[1].min() + rng.integers(2, 7)
+            row = (np.arange(height) < np.nonzero(whole)[0].min() + rng.integers(2, 7))[:, None]
+            cuts = [whole & column & row, whole & column & ~row, whole & ~column]
+            parts += [cut for cut in cuts if cut.any()]
+        self.refresh(np.stack([parts[i] for i in rng.permutation(len(parts))]))
+
+    def refresh(self, parts: np.ndarray) -> None:
+        """Take other patches."""
+        size = self.label.shape
+        self.parts, patches = parts, PatchSet.from_masks(parts)
+        units = InstanceData(
+            labels=self.labels,
+            is_instance=self.is_instance,
+            bboxes=torch.tensor(np.array([box_of(m) for m in self.units])).float(),
+            **brute_overlaps(self.units, parts),
         )
-    )
-    sample.set_field(patches, 'patch_set')
-    return SimpleNamespace(
-        label=label,
-        identity=identity,
-        units=units,
-        labels=torch.tensor(labels),
-        parts=parts,
-        patches=patches,
-        sample=sample,
-    )
+        ids = torch.arange(len(patches))
+        seen = InstanceData(bboxes=torch.from_numpy(patches.boxes), ids=ids)
+        self.sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
+        self.sample.set_data(dict(patches=seen, gt_units=units))
+        self.sample.set_field(patches, 'patch_set')
+
+    def truth(self) -> dict:
+        """What the evaluators read."""
+        label, ids = self.label, self.label * 10 + self.identity
+        values = np.unique(ids)
+        segments = InstanceData(
+            ids=torch.from_numpy(values),
+            labels=torch.from_numpy(values // 10),
+            is_thing=torch.from_numpy(values // 10 > 1),
+            is_crowd=torch.zeros(len(values), dtype=torch.bool),
+        )
+        return dict(
+            gt_sem_seg=PixelData(data=torch.from_numpy(label)[None]),
+            gt_panoptic_seg=PixelData(data=torch.from_numpy(ids)[None]),
+            gt_segments=segments,
+        )

@@ -140,7 +140,7 @@ class Rows:
     Attributes:
         labels: (R,) class.
         scores: (R,) of the class.
-        affinity: (R, N), of `merging_affinity`.
+        affinity: (R, N) logits.
     """
 
     labels: Tensor
@@ -163,7 +163,8 @@ class SAMCPPredictor:
         semantic_pixel: how classes that claim a pixel are compared: by the probability of the class
             times the highest affinity of a merged patch there, or by the probability alone.
         unclaimed: pixels that a patch covers and no class claims: 'best' gives them to the class of
-            highest probability times affinity, 'void' leaves them as pixels without a patch (255).
+            highest probability times affinity (unscaled), 'void' leaves them at 255, as pixels
+            without a patch.
         instance_top_k: kept pairs of query and class.
         instance_score: 'class', or times the mean affinity over the pixels of the merged patches.
         instance_min_score: pairs of lower score are dropped.
@@ -186,7 +187,7 @@ class SAMCPPredictor:
         mask_rule: str = 'min-max',
         mask_threshold: float = 0.5,
         semantic_from: str = 'rows',
-        semantic_score: float = 0.0,
+        semantic_score: float = 0.3,
         semantic_pixel: str = 'score*affinity',
         unclaimed: str = 'best',
         instance_top_k: int = 100,
@@ -260,22 +261,23 @@ class SAMCPPredictor:
         the panoptic result.
         """
         classes, probs = scores.semantic_classes, scores.semantic
-        affinity = merging_affinity(scores.affinity_semantic, self.mask_rule)
+        logits = scores.affinity_semantic
         if not torch.isin(scores.thing_classes, classes).all():
             rows = self._rows(scores, semantic=False)
             classes = torch.cat([classes, rows.labels])
             probs = torch.cat([probs, rows.scores])
-            affinity = torch.cat([affinity, rows.affinity])
-        claims = self._claims(affinity, probs, canvas, self.semantic_pixel)  # (R, A)
+            logits = torch.cat([logits, rows.affinity])
+        claims = self._claims(logits, probs, canvas, self.semantic_pixel)  # (R, A)
         claims = claims.masked_fill((probs < self.semantic_score)[:, None], 0)
         labels = _winners(claims, classes)
         if self.unclaimed == 'best':
-            rest = _winners(canvas.highest(affinity) * probs[:, None], classes)
+            rest = _winners(canvas.highest(logits.sigmoid()) * probs[:, None], classes)
             labels = torch.where(labels == VOID, rest, labels)
         return canvas.paint(labels)
 
-    def _claims(self, affinity: Tensor, scores: Tensor, canvas: Canvas, by: str) -> Tensor:
+    def _claims(self, logits: Tensor, scores: Tensor, canvas: Canvas, by: str) -> Tensor:
         """(R, A): how much a row claims an atom, 0 where none of its merged patches is."""
+        affinity = merging_affinity(logits, self.mask_rule)
         member = affinity > self.mask_threshold
         if by == 'score':
             return canvas.union(member) * scores[:, None]
@@ -300,7 +302,7 @@ class SAMCPPredictor:
         union, best, labels = union[order], best[order], scores.thing_classes[column[order]]
         masks = canvas.paint(union)
         if self.nms_iou is not None:
-            keep = batched_nms(mask_boxes(masks), best, labels, self.nms_iou)
+            keep = batched_nms(mask_boxes(masks), best.float(), labels, self.nms_iou)
             masks, labels, best = masks[keep], labels[keep], best[keep]
         return InstanceResult(masks, labels, best)
 
@@ -327,8 +329,7 @@ class SAMCPPredictor:
         keep &= logits.amax(dim=1).sigmoid() > self.panoptic_affinity
         labels, probs, logits = labels[keep], probs[keep], logits[keep]
         order = probs.argsort(descending=True, stable=True)[: self.panoptic_top_k]
-        affinity = merging_affinity(logits[order], self.mask_rule)
-        return Rows(labels[order], probs[order], affinity)
+        return Rows(labels[order], probs[order], logits[order])
 
     def merge_panoptic(self, scores: ImageScores, canvas: Canvas) -> PanopticResult:
         """One segment per pixel: instances of things, and the region of each stuff class.
@@ -337,7 +338,8 @@ class SAMCPPredictor:
         is dropped, and its pixels are left without a segment.
         """
         rows = self._rows(scores)
-        union = canvas.union(rows.affinity > self.mask_threshold)  # (R, A)
+        affinity = merging_affinity(rows.affinity, self.mask_rule)
+        union = canvas.union(affinity > self.mask_threshold)  # (R, A)
         table = torch.zeros(len(canvas.areas), dtype=torch.long, device=canvas.areas.device)
         if not len(union):
             none = rows.labels

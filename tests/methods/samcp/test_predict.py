@@ -1,0 +1,390 @@
+"""Merging against brute force on decoded masks, in loops over patches, queries and pixels."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+from mmseg.evaluation.metrics import IoUMetric
+from mmseg.structures import SegDataSample
+from samcp_cases import Scene, leaves, random_output
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.ops import nms
+
+from mmprompt.common.errors import UserError
+from mmprompt.common.patches import PatchSet
+from mmprompt.common.results import mask_boxes, to_det_sample
+from mmprompt.evaluation import InstanceAP, PanopticQuality
+from mmprompt.methods.samcp.pairwise import perfect_scores
+from mmprompt.methods.samcp.predict import (
+    VOID,
+    ImageScores,
+    SAMCPPredictor,
+    merging_affinity,
+    read_scores,
+)
+from mmprompt.methods.samcp.targets import SAMCPPartAssigner
+from mmprompt.registry import TASK_UTILS
+
+SIZE = (9, 13)
+CLASSES, THINGS = 5, [1, 3, 4]
+
+
+def random_patches(seed: int, count: int) -> PatchSet:
+    """Patches that overlap, and leave pixels that none covers."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, *SIZE), dtype=bool)
+    for mask in masks:
+        top, left = rng.integers(0, SIZE[0] - 3), rng.integers(0, SIZE[1] - 4)
+        mask[top : top + rng.integers(1, 5), left : left + rng.integers(1, 6)] = True
+        mask &= rng.random(SIZE) > 0.2
+        mask[top, left] = True
+    masks[:, -1] = masks[:, :, -1] = False
+    return PatchSet.from_masks(masks)
+
+
+def sample_of(patches: PatchSet, ids: list[int] | None = None) -> SegDataSample:
+    ids = list(range(len(patches))) if ids is None else ids
+    sample = SegDataSample(metainfo=dict(ori_shape=SIZE, img_shape=SIZE))
+    sample.set_data(dict(patches=InstanceData(ids=torch.tensor(ids, dtype=torch.long))))
+    sample.set_field(patches, 'patch_set')
+    return sample
+
+
+def random_scores(seed: int, patches: int, semantic=tuple(range(CLASSES))) -> ImageScores:
+    output = random_output(
+        torch.Generator().manual_seed(seed), [patches], CLASSES, THINGS, list(semantic)
+    )
+    with torch.no_grad():
+        return read_scores(output, 0)
+
+
+class Brute:
+    """The same results, number by number."""
+
+    def __init__(self, options: dict, scores: ImageScores, patches: PatchSet) -> None:
+        self.options = vars(SAMCPPredictor(**options))
+        self.scores, self.masks = scores, patches.decode()  # (N, H, W)
+        self.size, self.filled = patches.size, 0
+
+    def affinity(self, logits: torch.Tensor) -> list[float]:
+        """One row."""
+        probs = logits.sigmoid().tolist()
+        if self.options['mask_rule'] == 'threshold' or not probs:
+            return probs
+        low, high = min(probs), max(probs)
+        return [(p - low) / (high - low) if high > low else 1.0 for p in probs]
+
+    def claim(self, row: list[float], score: float, by: str, every: bool = False) -> np.ndarray:
+        """(H, W): how much a row claims each pixel."""
+        found = np.zeros(self.size)
+        for value, mask in zip(row, self.masks):
+            if every or value > self.options['mask_threshold']:
+                found = np.where(mask, np.maximum(found, value if '*' in by else 1.0), found)
+        return found * score
+
+    def union(self, row: list[float]) -> np.ndarray:
+        found = np.zeros(self.size, dtype=bool)
+        for value, mask in zip(row, self.masks):
+            if value > self.options['mask_threshold']:
+                found |= mask
+        return found
+
+    def rows(self, semantic: bool) -> list[tuple[float, int, torch.Tensor]]:
+        """Score, class and logits of what may be in the panoptic result, best first."""
+        found, scores = [], self.scores
+        for query in range(len(scores.instance)):
+            score, column = max((float(p), -t) for t, p in enumerate(scores.instance[query]))
+            found.append((score, THINGS[-column], scores.affinity_instance[query]))
+        for row, label in enumerate(scores.semantic_classes.tolist()):
+            if semantic and label not in THINGS:
+                found.append((float(scores.semantic[row]), label, scores.affinity_semantic[row]))
+        lowest = self.options['panoptic_affinity']
+        found = [r for r in found if r[0] > self.options['panoptic_score']]
+        found = [r for r in found if float(r[2].sigmoid().max()) > lowest]
+        return sorted(found, key=lambda r: -r[0])[: self.options['panoptic_top_k']]
+
+    def semantic(self) -> np.ndarray:
+        scores = self.scores
+        rows = [
+            (float(scores.semantic[s]), label, scores.affinity_semantic[s])
+            for s, label in enumerate(scores.semantic_classes.tolist())
+        ]
+        if not set(THINGS) <= set(scores.semantic_classes.tolist()):
+            rows += self.rows(False)
+        rows = [(p, label, self.affinity(x), x.sigmoid().tolist()) for p, label, x in rows]
+        labels = np.full(self.size, VOID)
+        for pixel in np.ndindex(self.size):
+            labels[pixel] = self.pixel(rows, pixel)
+        return labels
+
+    def pixel(self, rows: list, pixel: tuple[int, int]) -> int:
+        """The label of one pixel."""
+        claims, soft = [], []
+        for score, label, row, probs in rows:
+            values = [value for value, mask in zip(row, self.masks) if mask[pixel]]
+            merged = [value for value in values if value > self.options['mask_threshold']]
+            if merged and score >= self.options['semantic_score']:
+                by = max(merged) if '*' in self.options['semantic_pixel'] else 1.0
+                claims.append((score * by, label))
+            here = [p for p, mask in zip(probs, self.masks) if mask[pixel]]
+            if here:
+                soft.append((score * max(here), label))
+        if not claims and self.options['unclaimed'] == 'best':
+            claims = soft
+            self.filled += bool(soft)
+        return max(claims)[1] if claims else VOID
+
+    def panoptic(self) -> tuple[np.ndarray, list[tuple[int, float]]]:
+        """Map and (label, score) of each segment."""
+        rows = [(p, label, self.affinity(logits)) for p, label, logits in self.rows(True)]
+        by = self.options['panoptic_pixel']
+        claims = np.stack([np.zeros(self.size)] + [self.claim(r, p, by) for p, _, r in rows])
+        winner = claims.argmax(axis=0)  # 0: nobody
+        found, segments = np.zeros(self.size, dtype=int), []
+        for number, (score, label, row) in enumerate(rows, start=1):
+            won, area = (winner == number).sum(), self.union(row).sum()
+            if won and won >= self.options['overlap_threshold'] * area:
+                segments.append((label, score))
+                found[winner == number] = len(segments)
+        return found, segments
+
+    def instances(self) -> list[tuple[float, int, np.ndarray]]:
+        """Score, label and mask."""
+        probs = self.scores.instance
+        pairs = [(float(probs[q, t]), q, t) for q, t in itertools.product(*map(range, probs.shape))]
+        found = []
+        for score, query, column in sorted(pairs, key=lambda p: -p[0])[
+            : self.options['instance_top_k']
+        ]:
+            row = self.affinity(self.scores.affinity_instance[query])
+            mask = self.union(row)
+            if '*' in self.options['instance_score'] and mask.any():
+                score = score * self.claim(row, 1.0, 'score*affinity').sum() / mask.sum()
+            if mask.any() and score >= self.options['instance_min_score']:
+                found.append((score, THINGS[column], mask))
+        return sorted(found, key=lambda f: -f[0])
+
+
+OPTIONS = [
+    dict(),
+    dict(mask_rule='threshold', mask_threshold=0.6, semantic_score=0.5, unclaimed='void'),
+    dict(semantic_pixel='score', panoptic_pixel='score*affinity', overlap_threshold=0.5),
+    dict(instance_score='class*affinity', instance_top_k=7, panoptic_top_k=3),
+    dict(instance_min_score=0.4, panoptic_score=0.6, panoptic_affinity=0.8, unclaimed='void'),
+    dict(mask_threshold=0.9, semantic_score=0.0, overlap_threshold=0.0),
+]
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+@pytest.mark.parametrize('semantic', [tuple(range(CLASSES)), (0, 2)], ids=['all', 'stuff'])
+def test_results_are_those_of_brute_force(options, semantic):
+    dropped = filled = 0
+    for seed, count in enumerate((6, 9, 2, 5, 3)):
+        patches, scores = random_patches(seed, count), random_scores(seed, count, semantic)
+        sample, brute = sample_of(patches), Brute(options, scores, patches)
+        SAMCPPredictor(**options).add(sample, scores)
+        assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), brute.semantic())
+        filled += brute.filled
+        wanted, segments = brute.panoptic()
+        assert np.array_equal(sample.pred_panoptic_seg.data[0].numpy(), wanted)
+        found = sample.pred_segments
+        assert found.ids.tolist() == list(range(1, len(segments) + 1))
+        assert found.labels.tolist() == [label for label, _ in segments]
+        assert found.scores.tolist() == pytest.approx([score for _, score in segments])
+        dropped += len(brute.rows(True)) - len(segments)
+        want = brute.instances()
+        found = sample.pred_instances
+        assert found.labels.tolist() == [label for _, label, _ in want]
+        assert found.scores.tolist() == pytest.approx([score for score, _, _ in want])
+        assert np.array_equal(found.masks.numpy(), np.stack([mask for _, _, mask in want]))
+        assert torch.equal(found.bboxes, mask_boxes(found.masks))
+    assert dropped > 0 or options.get('overlap_threshold') == 0.0
+    assert filled > 0 or options.get('unclaimed') == 'void'
+
+
+def test_semantic_from_the_panoptic_map():
+    """As released: the same map without ids, void where it has no segment."""
+    patches, scores = random_patches(0, 6), random_scores(0, 6)
+    sample = sample_of(patches)
+    SAMCPPredictor(semantic_from='panoptic', overlap_threshold=0.4).add(sample, scores)
+    labels = {0: VOID} | dict(
+        zip(sample.pred_segments.ids.tolist(), sample.pred_segments.labels.tolist())
+    )
+    want = [[labels[i] for i in row] for row in sample.pred_panoptic_seg.data[0].tolist()]
+    assert sample.pred_sem_seg.data[0].tolist() == want
+    assert len(labels) > 2 and len({v for row in want for v in row}) > 2
+    alone = sample_of(patches)
+    SAMCPPredictor(
+        semantic_from='panoptic', overlap_threshold=0.4, panoptic=False, instances=False
+    ).add(alone, scores)
+    assert torch.equal(alone.pred_sem_seg.data, sample.pred_sem_seg.data)
+    assert 'pred_panoptic_seg' not in alone and 'pred_instances' not in alone
+
+
+def test_nms_of_boxes_class_by_class():
+    patches, scores = random_patches(0, 9), random_scores(0, 9)
+    plain, few = sample_of(patches), sample_of(patches)
+    SAMCPPredictor().add(plain, scores)
+    SAMCPPredictor(nms_iou=0.5).add(few, scores)
+    every, kept = plain.pred_instances, few.pred_instances
+    assert 0 < len(kept) < len(every)
+    rows = []
+    for label in THINGS:
+        mine = (every.labels == label).nonzero()[:, 0]
+        rows += mine[nms(every.bboxes[mine], every.scores[mine].float(), 0.5)].tolist()
+    assert torch.equal(kept.masks, every.masks[sorted(rows)])
+    assert torch.equal(kept.scores, every.scores[sorted(rows)])
+
+
+def test_the_batch_is_its_images_and_patches_may_be_chosen():
+    """Padding, other images and patches that the model did not see change nothing."""
+    draw = torch.Generator().manual_seed(3)
+    sets = [random_patches(i, n) for i, n in enumerate((7, 8, 5))]
+    ids = [[6, 0, 3], [1, 2, 4, 5, 7], []]
+    output = random_output(draw, [3, 5, 0], CLASSES, THINGS)
+    samples = [sample_of(*pair) for pair in zip(sets, ids)]
+    assert SAMCPPredictor()(output, samples) is samples
+    for image, sample in enumerate(samples):
+        alone = sample_of(sets[image].select(ids[image]))
+        SAMCPPredictor().add(alone, read_scores(output, image))
+        for name in ('pred_sem_seg', 'pred_panoptic_seg'):
+            assert torch.equal(sample.get(name).data, alone.get(name).data)
+        assert torch.equal(sample.pred_instances.masks, alone.pred_instances.masks)
+    assert read_scores(output, 0).affinity_instance.shape == (3, 3)
+
+
+def test_no_patches_claim_nothing():
+    output = random_output(torch.Generator().manual_seed(0), [0], CLASSES, THINGS)
+    sample = sample_of(random_patches(0, 4), [])
+    SAMCPPredictor(nms_iou=0.5)(output, [sample])
+    assert sample.pred_sem_seg.data.shape == (1, *SIZE) and (sample.pred_sem_seg.data == VOID).all()
+    assert not sample.pred_panoptic_seg.data.any() and len(sample.pred_segments) == 0
+    assert sample.pred_instances.masks.shape == (0, *SIZE)
+
+
+def test_the_scale_of_a_row():
+    logits = torch.tensor([[-4.0, 0.0, 4.0], [2.0, 2.0, 2.0], [-300.0, -301.0, -400.0]])
+    found = merging_affinity(logits, 'min-max')
+    probs = logits[0].double().sigmoid()
+    want = (probs - probs[0]) / (probs[2] - probs[0])
+    assert found[0].tolist() == pytest.approx(want.tolist())
+    assert found[1].tolist() == [1, 1, 1]  # as where there is one patch
+    assert found[2].tolist() == pytest.approx([1, np.exp(-1), 0])  # no sigmoid is that small
+    assert torch.equal(merging_affinity(logits, 'threshold'), logits.sigmoid())
+    assert merging_affinity(logits[:, :1], 'min-max').tolist() == [[1.0]] * 3
+    assert merging_affinity(logits[:, :0], 'min-max').shape == (3, 0)
+
+
+class Counted(TorchDispatchMode):
+    """How many operators run."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_loop_over_patches_queries_or_classes():
+    numbers = []
+    for count, classes in ((5, 5), (60, 5), (60, 40)):
+        output = random_output(
+            torch.Generator().manual_seed(0), [count], classes, [1, 3, 4], layers=1
+        )
+        sample = sample_of(random_patches(1, count))
+        with Counted() as counted:
+            SAMCPPredictor(panoptic_score=0.0)(output, [sample])
+        numbers.append(counted.calls)
+    assert len(set(numbers)) == 1, numbers
+
+
+def test_half_precision_is_widened():
+    patches = random_patches(0, 6)
+    output = random_output(torch.Generator().manual_seed(0), [6], CLASSES, THINGS)
+    results, names = [], list(leaves(output))
+    for dtype in (torch.bfloat16, torch.float32):
+        for name in names:
+            setattr(output, name, getattr(output, name).detach().bfloat16().to(dtype))
+        sample = sample_of(patches)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            SAMCPPredictor()(output, [sample])
+        results.append(sample)
+    assert torch.equal(results[0].pred_sem_seg.data, results[1].pred_sem_seg.data)
+    assert torch.equal(results[0].pred_instances.scores, results[1].pred_instances.scores)
+    assert results[0].pred_instances.scores.dtype == torch.float32
+
+
+def measured(metric, sample) -> dict:
+    metric.dataset_meta = dict(classes=['sky', 'road', 'car', 'dog'], thing_classes=[2, 3])
+    metric.process({}, [sample.to_dict()])
+    return metric.evaluate(1)
+
+
+def test_perfect_affinities_of_whole_pieces_are_the_truth():
+    """Where patches tile the units the best answer is the truth, by every evaluator."""
+    for seed in range(3):
+        scene = Scene(seed)
+        classes = torch.tensor([2, 3]), torch.arange(4)
+        sample = scene.sample
+        SAMCPPredictor().add(sample, perfect_scores(sample.gt_units, *classes))
+        assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), scene.label)
+        truth = SegDataSample(metainfo=sample.metainfo)
+        truth.set_data(scene.truth() | dict(sample.items()))
+        assert measured(PanopticQuality(classwise=False), truth)['PQ'] == pytest.approx(100)
+        assert measured(InstanceAP(classwise=False), truth)['AP'] == pytest.approx(100)
+        metric = IoUMetric(iou_metrics=['mIoU'])
+        assert measured(metric, truth)['mIoU'] == pytest.approx(100)
+
+
+def test_perfect_affinities_are_the_merge_oracle():
+    """Patches that overlap units in part: each unit is the union of its parts, pixel by pixel."""
+    rng = np.random.default_rng(0)
+    scene = Scene(0)
+    masks = scene.parts.copy()
+    for mask in masks:  # patches that reach over the borders of units
+        mask |= np.roll(mask, int(rng.integers(0, 2)), axis=int(rng.integers(0, 2)))
+    scene.refresh(masks)
+    units, sample = scene.sample.gt_units, scene.sample
+    assigner = SAMCPPartAssigner(low_quality=None)
+    scores = perfect_scores(units, torch.tensor([2, 3]), torch.arange(4), assigner)
+    SAMCPPredictor(instance_min_score=0.5, overlap_threshold=0.0).add(sample, scores)
+    parts = assigner(units.mask_iop, units.box_iop, units.box_iou).numpy() == 1
+    assert 0 < parts.sum() < len(masks) * 2
+    want = [masks[row].any(axis=0) for row in parts[units.is_instance.numpy()] if row.any()]
+    found = sample.pred_instances.masks.numpy()
+    assert len(found) == len(want)
+    for mask in want:
+        assert any(np.array_equal(mask, other) for other in found)
+    regions = {int(c): parts[k] for k, c in enumerate(units.labels) if not units.is_instance[k]}
+    label = sample.pred_sem_seg.data[0].numpy()
+    for c, row in regions.items():
+        others = [masks[other].any(axis=0) for k, other in regions.items() if k != c]
+        sure = masks[row].any(axis=0) & ~np.any(others, axis=0)
+        assert (label[sure] == c).all()
+
+
+def test_samples_of_mmdetection_hold_the_same():
+    scene = Scene(0)
+    scores = perfect_scores(scene.sample.gt_units, torch.tensor([2, 3]), torch.arange(4))
+    sample = to_det_sample(scene.sample)
+    SAMCPPredictor().add(sample, scores)
+    assert sample.pred_panoptic_seg.sem_seg.dtype == torch.int32
+    assert sample.pred_instances.bboxes.shape[1] == 4
+    SAMCPPredictor().add(scene.sample, scores)
+    for name in ('pred_sem_seg', 'pred_panoptic_seg'):
+        assert torch.equal(sample.get(name).data, scene.sample.get(name).data)
+
+
+def test_it_builds_by_name_and_refuses_other_words():
+    assert TASK_UTILS.build(dict(type='SAMCPPredictor', nms_iou=0.8)).nms_iou == 0.8
+    for name in ('mask_rule', 'semantic_from', 'unclaimed', 'instance_score', 'panoptic_pixel'):
+        with pytest.raises(ValueError, match=f'test_cfg.{name}: expected one of'):
+            SAMCPPredictor(**{name: 'none'})
+
+
+def test_a_sample_without_patches_is_refused():
+    output = random_output(torch.Generator().manual_seed(0), [2], CLASSES, THINGS)
+    with pytest.raises(UserError, match='LoadPatches'):
+        SAMCPPredictor()(output, [SegDataSample()])
