@@ -88,7 +88,8 @@ def measure(split: PatchSplit, regions: bool = False, watch: Callable = iter) ->
     counts, shares, rows = [], [], []
     for i in watch(range(len(split))):
         image = split.read(i)
-        wanted = np.flatnonzero(image.units.is_instance != regions)
+        wanted = (image.units.is_instance != regions) & (image.runs.areas() > 0)
+        wanted = np.flatnonzero(wanted)
         objects = select_runs(image.runs, wanted)
         overlaps = Overlaps(objects, image.patch_runs())
         counts.append(len(image.patches))
