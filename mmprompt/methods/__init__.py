@@ -1,5 +1,5 @@
 """One folder per paper. Methods never import one another."""
 
-from mmprompt.methods import spm, ssprompt
+from mmprompt.methods import samcp, spm, ssprompt
 
-__all__ = ['spm', 'ssprompt']
+__all__ = ['samcp', 'spm', 'ssprompt']

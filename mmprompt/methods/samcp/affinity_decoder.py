@@ -44,6 +44,32 @@ class Residual(nn.Module):
         return x + self.feed_forward(x)
 
 
+class HeadMLP(nn.Sequential):
+    """An MLP over the heads of every pair, from eta similarities to one (Algorithm 1, line 6).
+
+    Args:
+        num_heads: eta.
+        rectified: whether negative similarities are cut off first.
+    """
+
+    def __init__(self, num_heads: int, rectified: bool) -> None:
+        layers: list[nn.Module] = []
+        for outputs in (num_heads, num_heads, 1):
+            layers += [nn.ReLU(), PairLinear(num_heads, outputs)]
+        super().__init__(*layers if rectified else layers[1:])
+        nn.init.zeros_(self[-1].weight)
+        nn.init.zeros_(self[-1].bias)
+
+
+class PairLinear(nn.Linear):
+    """A linear layer over dimension 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, eta, P) -> (B, eta', P); as a product of matrices, nothing is turned or copied."""
+        weight = self.weight.expand(len(x), -1, -1)
+        return torch.baddbmm(self.bias[:, None].to(x), weight.to(x), x)
+
+
 class AffinitySimilarity(nn.Module):
     """Algorithm 1, lines 1 to 8: one logit for each query and patch.
 
@@ -60,15 +86,10 @@ class AffinitySimilarity(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        # An MLP over the heads of every pair, as 1x1 convolutions over the (M, N) plane.
-        convs = [nn.Conv2d(num_heads, out, 1) for out in (num_heads, num_heads, 1)]
-        nn.init.zeros_(convs[-1].weight)
-        nn.init.zeros_(convs[-1].bias)
-        layers = [layer for conv in convs for layer in (nn.ReLU(), conv)]
         self.query, self.key = (
             Residual(dim, ffn_dim) if ffn_dim else Linear(dim, dim) for _ in range(2)
         )
-        self.mlp = nn.Sequential(*layers if rectified else layers[1:])
+        self.mlp = HeadMLP(num_heads, rectified)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.patch_bias = nn.Parameter(torch.zeros(dim))
         self.prior = nn.Parameter(torch.full((), prior))
@@ -79,9 +100,9 @@ class AffinitySimilarity(nn.Module):
         heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (queries, keys)]
         scaled = heads[0] * heads[0].shape[-1] ** -0.5  # (B, eta, M, D / eta)
         similarity = scaled @ heads[1].transpose(-1, -2)  # (B, eta, M, N)
-        similarity = at_least_float(self.mlp(similarity)[:, 0])  # (B, M, N)
+        pairs = at_least_float(self.mlp(similarity.flatten(2)))  # (B, 1, M N)
         bias = at_least_float(keys @ self.patch_bias.to(keys))[:, None] + self.prior  # (B, 1, N)
-        return similarity * torch.exp(-self.log_scale) + bias
+        return pairs.view(len(keys), -1, keys.shape[1]) * torch.exp(-self.log_scale) + bias
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from mmprompt.common.matching import at_least_float
+from mmprompt.methods.samcp.roi_align import roi_align
 
 Group = tuple[Sequence[Tensor], Sequence[int], tuple[int, int]]
 
@@ -68,44 +68,42 @@ class RoIExtractor(nn.Module):
         super().__init__()
         self.size, self.strides, self.finest_scale = size, tuple(strides), finest_scale
 
-    def forward(self, features: ImageFeatures, boxes: Tensor, valid: Tensor) -> Tensor:
-        """Read the boxes that are there.
+    def forward(self, features: ImageFeatures, image: Tensor, boxes: Tensor) -> Tensor:
+        """Read boxes.
 
         Args:
-            boxes: (B, M, 4) normalised.
-            valid: (B, M) bool; V of them are True.
+            image: (V,) which image each box lies in.
+            boxes: (V, 4) normalised.
 
         Returns:
-            (V, D, size, size), row by row of ``valid``.
+            (V, D, size, size), at least float32.
         """
-        image = valid.nonzero()[:, 0]  # (V,)
         with torch.autocast(boxes.device.type, enabled=False):
-            boxes = (boxes * features.scale[:, None]).to(features.scale.dtype)[valid]  # (V, 4)
-            rois = torch.cat([features.row[image, None].to(boxes), boxes], dim=1)  # (V, 5)
+            boxes = boxes.to(features.scale) * features.scale[image]  # pixels
             # Sorted by group and level, they are read in a few calls; one transfer tells how many.
             place = features.group[image] * features.num_levels + self.level(boxes)
             order = place.argsort(stable=True)
             counts = torch.bincount(place, minlength=len(features.groups) * features.num_levels)
             parts = zip(
-                product(features.groups, range(features.num_levels)),
-                rois[order].split(counts.tolist()),
+                product(features.groups, range(features.num_levels)), order.split(counts.tolist())
             )
             read = [
-                self._align(levels[index], part, index)
+                roi_align(
+                    levels[index],
+                    features.row[image[part]],
+                    boxes[part],
+                    self.size,
+                    1 / self.strides[index],
+                )
                 for (levels, index), part in parts
                 if len(part)
             ]
             channels = features.groups[0][0].shape[1]
             empty = boxes.new_zeros(0, channels, self.size, self.size)
-            found = torch.cat([empty, *read])[order.argsort()]
-            return found + features.anchor()
+            return torch.cat([empty, *read])[order.argsort()] + features.anchor()
 
     def level(self, boxes: Tensor) -> Tensor:
         """Which level is read for boxes (V, 4) in pixels, (V,)."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
         level = torch.log2(side / self.finest_scale + 1e-6).floor()
         return level.clamp(0, len(self.strides) - 1).long()
-
-    def _align(self, level: Tensor, rois: Tensor, index: int) -> Tensor:
-        scale = 1 / self.strides[index]
-        return roi_align(level, rois, self.size, spatial_scale=scale, aligned=True)

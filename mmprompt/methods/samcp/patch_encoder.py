@@ -106,15 +106,16 @@ class SAMCPPatchEncoder(nn.Module):
 
     def forward(self, features: ImageFeatures, patches: PatchBatch) -> PatchFeatures:
         """Encode the patches of a batch."""
-        rois = self.extract(features, patches.boxes, patches.valid)  # (V, D, 7, 7)
+        valid = patches.valid
+        rois = self.extract(features, valid.nonzero()[:, 0], patches.boxes[valid])  # (V, D, 7, 7)
         if self.mask_roi:
-            rois = rois * patches.regions[patches.valid][:, None]
-        content = self._placed(rois, patches.valid)  # (B, N, D)
+            rois = rois * patches.regions[valid][:, None]
+        content = self._placed(self.mlp(rois), valid)  # (B, N, D)
         position = self.position(sine_boxes(patches.boxes, self.dim))  # (B, N, D)
-        visible = patches.valid[:, None, None]  # (B, 1, 1, N)
+        visible = valid[:, None, None]  # (B, 1, 1, N)
         for layer in self.layers:
             content = layer(content, position, visible)
-        return PatchFeatures(content, position, patches.boxes, patches.valid)
+        return PatchFeatures(content, position, patches.boxes, valid)
 
     def of_boxes(self, features: ImageFeatures, boxes: Tensor, valid: Tensor) -> Tensor:
         """Features of whole boxes by the same MLP, for query enhancement (A.1).
@@ -126,9 +127,12 @@ class SAMCPPatchEncoder(nn.Module):
         Returns:
             (B, M, D), zero where there is no box.
         """
-        return self._placed(self.extract(features, boxes, valid), valid)
+        keys = torch.cat([valid.nonzero()[:, :1].to(boxes), boxes[valid]], dim=1)  # (V, 5)
+        # Queries that agree on their patches have one box: it is read once.
+        keys, which = keys.unique(dim=0, return_inverse=True)  # (U, 5), (V,)
+        rois = self.extract(features, keys[:, 0].long(), keys[:, 1:])
+        return self._placed(self.mlp(rois)[which], valid)
 
-    def _placed(self, rois: Tensor, valid: Tensor) -> Tensor:
-        """MLP of (V, D, 7, 7), put where ``valid`` is True: (B, M, D)."""
-        rows = self.mlp(rois)  # (V, D)
+    def _placed(self, rows: Tensor, valid: Tensor) -> Tensor:
+        """Put rows (V, D) where ``valid`` is True, zeros elsewhere: (B, M, D)."""
         return rows.new_zeros(*valid.shape, self.dim).index_put((valid,), rows)
