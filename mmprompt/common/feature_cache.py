@@ -247,7 +247,7 @@ def views_of(dataset: Any) -> int | None:
     pipeline = getattr(dataset, 'pipeline', None)
     views = 1
     for step in getattr(pipeline, 'transforms', [None]):
-        name = type(step).__name__
+        name = type(step).__name__.removeprefix('Det')
         if name == 'RandomFlip':
             views *= _flips(step.prob, step.direction)
         elif step is None or name.startswith(('Random', 'PhotoMetric')):

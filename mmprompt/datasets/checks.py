@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from PIL import Image
 
 from mmprompt.common.errors import UserError
+from mmprompt.datasets.patch_geometry import check_pipeline
 
 _TAIL = 65536
 _EXIF_ORIENTATION = 274
@@ -38,16 +39,18 @@ def build_dataset(cfg: Any) -> Any:
 
 
 def check_dataset(dataset: Any) -> None:
-    """Check that a built dataset has images and that each image has its label.
+    """Check that a built dataset has images, that each has its label, and that patches can follow.
 
     Raises:
-        UserError: for an empty split or an image without a label.
+        UserError: for an empty split, an image without a label, or a pipeline in which patches
+            would stay behind the image.
     """
     for leaf in _leaves(dataset):
         if hasattr(leaf, 'full_init'):
             leaf.full_init()
         if len(leaf) == 0:
             raise _empty(leaf)
+        check_pipeline(getattr(leaf, 'pipeline', None))
         if not hasattr(leaf, 'get_data_info'):
             continue
         infos = (leaf.get_data_info(i) for i in range(len(leaf)))

@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.datasets import BaseSegDataset
 
+from mmprompt.common import rle
 from mmprompt.common.errors import UserError
 from mmprompt.datasets.coco_labels import compress, read_coco
 from mmprompt.datasets.coco_panoptic import VOID_LABEL
@@ -158,21 +159,24 @@ def load_masks(instances: Sequence[Mapping], results: Mapping) -> CocoMasks:
     """Masks of one image's instances; those without a pixel are left out.
 
     Args:
-        instances: ``label``, ``is_crowd`` and ``segmentation`` of each.
+        instances: ``label``, ``is_crowd``, ``segmentation`` and ``box`` (xywh or None) of each.
         results: ``img_path`` and ``ori_shape`` of the image.
     """
     size = tuple(int(n) for n in results['ori_shape'][:2])
     where = f'{results["img_path"]}: an annotation'
-    rows = [
-        (compress(i['segmentation'], size, where), i['label'], i['is_crowd']) for i in instances
-    ]
-    areas = mask_areas([row[0] for row in rows], size)
-    rows = [row for row, area in zip(rows, areas) if area > 0]
+    rles = [compress(each['segmentation'], size, where) for each in instances]
+    kept = [i for i, area in enumerate(mask_areas(rles, size)) if area > 0]
+    tight = rle.parse(rles, size, where).boxes().astype(np.float32)
+    for i in kept:
+        if instances[i]['box'] is not None:
+            x, y, width, height = instances[i]['box']
+            tight[i] = x, y, x + width, y + height
     return CocoMasks(
         size=size,
-        rles=tuple(row[0] for row in rows),
-        labels=np.array([row[1] for row in rows], np.int64),
-        is_crowd=np.array([row[2] for row in rows], bool),
+        rles=tuple(rles[i] for i in kept),
+        labels=np.array([instances[i]['label'] for i in kept], np.int64),
+        is_crowd=np.array([instances[i]['is_crowd'] for i in kept], bool),
+        boxes=tight[kept].reshape(-1, 4),
     )
 
 
@@ -237,6 +241,7 @@ def _by_image(annotations: Sequence[Mapping], index: Mapping[int, int]) -> dict[
                 label=label,
                 is_crowd=bool(annotation.get('iscrowd', 0)),
                 segmentation=annotation.get('segmentation'),
+                box=annotation.get('bbox'),
             )
             found.setdefault(annotation['image_id'], []).append(instance)
     return found

@@ -176,7 +176,14 @@ class LoadAnnotationsFromCocoPanoptic(BaseTransform):
     are those of `mmprompt.datasets.transforms`. Things are numbered from 1 in the order of
     ``segments_info``; what the format has once per image and class, stuff and crowds, becomes one
     segment.
+
+    Args:
+        allow_hidden: accept segments that no pixel of the PNG shows. The usual conversion of ADE20K
+            paints things over stuff, and lists what they cover as well.
     """
+
+    def __init__(self, allow_hidden: bool = False) -> None:
+        self.allow_hidden = allow_hidden
 
     def transform(self, results: dict) -> dict:
         """Read, translate, register.
@@ -189,7 +196,7 @@ class LoadAnnotationsFromCocoPanoptic(BaseTransform):
         segments = results['segments_info']
         listed, ours, labels = self._tables(segments, results['seg_map_path'])
         found, place = np.unique(ids, return_inverse=True)
-        self._check(listed, found[found != 0], results['seg_map_path'])
+        self._check(listed, found[found != 0], results['seg_map_path'], self.allow_hidden)
         row = np.searchsorted(listed, found)  # 0 is listed too, as void
         place = place.reshape(ids.shape)
         results['gt_seg_map'] = labels[row][place]
@@ -241,9 +248,10 @@ class LoadAnnotationsFromCocoPanoptic(BaseTransform):
         return listed, ours, labels.astype(np.uint8)
 
     @staticmethod
-    def _check(listed: np.ndarray, found: np.ndarray, path: str) -> None:
+    def _check(listed: np.ndarray, found: np.ndarray, path: str, allow_hidden: bool) -> None:
         """Ids of the PNG are those of the JSON."""
         stray, lost = np.setdiff1d(found, listed), np.setdiff1d(listed[1:], found)
+        lost = lost[:0] if allow_hidden else lost
         if len(stray) or len(lost) or len(np.unique(listed)) < len(listed):
             raise UserError(
                 f'{path}: expected the {len(listed) - 1} ids of segments_info, each once, found '

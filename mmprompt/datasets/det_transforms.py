@@ -122,7 +122,7 @@ class DetRandomChoiceResize(RandomChoiceResize):
 
 @TRANSFORMS.register_module()
 class DetResizeShortestEdge(ResizeShortestEdge):
-    """`ResizeShortestEdge` with `DetResize` as the default ``resize_type``.
+    """`mmdet.ResizeShortestEdge` by means of `DetResize`.
 
     Args:
         scale: length of the shorter side; of a tuple, its smaller number.
@@ -130,7 +130,6 @@ class DetResizeShortestEdge(ResizeShortestEdge):
         resize_kwargs: of `DetResize`.
     """
 
-    def __init__(
-        self, scale: int | Size, max_size: int, resize_type: str = 'DetResize', **resize_kwargs
-    ) -> None:
-        super().__init__(scale, max_size, resize_type=resize_type, **resize_kwargs)
+    def __init__(self, scale: int | Size, max_size: int, **resize_kwargs) -> None:
+        super().__init__(scale, max_size)
+        self.resize = DetResize(scale=scale, **resize_kwargs)  # the scale is set for each image

@@ -32,15 +32,17 @@ class CocoMasks:
         rles: n compressed counts.
         labels: (n,) int64.
         is_crowd: (n,) bool; a crowd is a group not told apart.
+        boxes: (n, 4) float32 xyxy as annotated, which may bound a polygon more closely than pixels.
     """
 
     size: tuple[int, int]
     rles: tuple[bytes, ...]
     labels: np.ndarray
     is_crowd: np.ndarray
+    boxes: np.ndarray
 
     def decoded(self) -> InstanceData:
-        """`masks` (n, H, W) bool, `labels` and `is_crowd` (n,), as `InstanceAP` reads them."""
+        """`masks` (n, H, W) bool, `bboxes`, `labels` and `is_crowd`, as `InstanceAP` reads them."""
         from pycocotools import mask as coco
 
         masks = np.zeros((0, *self.size), bool)
@@ -48,6 +50,7 @@ class CocoMasks:
             masks = coco.decode(as_coco(self.rles, self.size)).transpose(2, 0, 1) > 0
         return InstanceData(
             masks=torch.from_numpy(np.ascontiguousarray(masks)),
+            bboxes=torch.from_numpy(self.boxes.astype(np.float32)),
             labels=torch.from_numpy(self.labels.astype(np.int64)),
             is_crowd=torch.from_numpy(self.is_crowd.astype(bool)),
         )
