@@ -53,9 +53,7 @@ def unpack(data: bytes) -> PatchSet:
     Raises:
         DamagedError: a byte is wrong, missing or too many.
     """
-    if len(data) < _HEAD.size or zlib.crc32(memoryview(data)[4:]) != _HEAD.unpack_from(data)[0]:
-        raise DamagedError('the check sum is wrong')
-    _, height, width, count = _HEAD.unpack_from(data)
+    height, width, count = shape(data)
     at, arrays = _HEAD.size, {}
     for name, kind, columns in _FIELDS:
         values = np.frombuffer(data, kind, count * columns, at)
@@ -71,6 +69,17 @@ def unpack(data: bytes) -> PatchSet:
     ends = (at + np.cumsum(lengths, dtype=np.int64)).tolist()
     rles = tuple(data[a:b] for a, b in zip([at, *ends], ends))
     return PatchSet((height, width), rles, regions=regions.reshape(count, CELLS, CELLS), **arrays)
+
+
+def shape(data: bytes) -> tuple[int, int, int]:
+    """Height, width and number of patches of what `pack` wrote.
+
+    Raises:
+        DamagedError: a byte is wrong, missing or too many.
+    """
+    if len(data) < _HEAD.size or zlib.crc32(memoryview(data)[4:]) != _HEAD.unpack_from(data)[0]:
+        raise DamagedError('the check sum is wrong')
+    return _HEAD.unpack_from(data)[1:]
 
 
 def check_header(path: Path) -> None:
@@ -121,11 +130,13 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def meta_rows(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What an open store says of itself."""
     rows = connection.execute('SELECT name, value FROM meta').fetchall()
     return {name: json.loads(value) for name, value in rows}
 
 
 def read_only(path: Path) -> sqlite3.Connection:
+    """Open a finished store."""
     # "immutable" takes no lock and writes no file beside it, so that a store on a read-only disk
     # or a network disk can be read by any number of processes.
     uri = f'{path.absolute().as_uri()}?mode=ro&immutable=1'
@@ -133,6 +144,7 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 
 def refuse_unfinished(path: Path) -> NoReturn:
+    """Say that a store is not finished."""
     raise UserError(
         f'{path} is a patch store that is not finished. Run the command that makes it again: it '
         'goes on where it was.'
@@ -140,4 +152,5 @@ def refuse_unfinished(path: Path) -> NoReturn:
 
 
 def refuse_file(path: Path, reason: str) -> NoReturn:
+    """Say that a file is no store that can be read, and why."""
     raise UserError(f'{path} {reason}; expected a patch store. Make it again with {MAKE}.')

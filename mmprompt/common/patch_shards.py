@@ -19,13 +19,14 @@ from mmprompt.common.patch_format import (
 )
 
 StorePath = str | os.PathLike
-_OWN = ('format', 'settings_hash', 'images')  # what a writer adds to the meta data
+OWN = ('format', 'settings_hash', 'images')  # what a writer adds to the meta data
 
 
 def complete_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a store says of itself but for `images`: what its maker gave, a hash, the format."""
     if missing := [name for name in ('generator', 'settings') if name not in meta]:
         raise ValueError(f'the meta data of a store lack {missing}')
-    if own := [name for name in _OWN if name in meta]:
+    if own := [name for name in OWN if name in meta]:
         raise ValueError(f'{own} of the meta data of a store are written by the store itself')
     meta = json.loads(json.dumps(dict(meta)))  # as it will be read again: lists, not tuples
     return {**meta, 'settings_hash': settings_hash(meta), 'format': FORMAT}
@@ -38,6 +39,7 @@ def settings_hash(meta: Mapping[str, Any]) -> str:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = '') -> list[str]:
+    """What two meta data say differently, in words."""
     found = []
     for name in sorted({*there, *here} - {'settings_hash'}):
         a, b = (each.get(name, 'nothing') for each in (there, here))
@@ -48,23 +50,30 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
     return found
 
 
-def resolve(path: StorePath | Sequence[StorePath]) -> tuple[Path, ...]:
-    """The files of a store, which may be given as patterns."""
+def resolve(
+    path: StorePath | Sequence[StorePath], besides: StorePath | None = None
+) -> tuple[Path, ...]:
+    """The files of a store, which may be given as patterns; `besides` is a file that is left out.
+
+    Raises:
+        UserError: a pattern matches no file, or one that is not finished.
+    """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    left_out = [] if besides is None else [Path(besides), Path(f'{besides}.part')]
     found: dict[Path, None] = {}
-    for each in given:
-        text = os.fspath(each)
-        if glob.has_magic(text) and not os.path.exists(text):
-            matches = sorted(p for p in glob.glob(text) if not p.endswith(('.part', '-journal')))
-            unfinished = sorted(p for p in glob.glob(text) + glob.glob(text + '.part'))
-            unfinished = [p for p in unfinished if p.endswith('.part')]
-            if unfinished:
-                refuse_unfinished(Path(unfinished[0]))
-            if not matches:
+    for text in map(os.fspath, given):
+        names = [Path(text)]
+        if glob.has_magic(text) and not names[0].exists():
+            matches = {Path(name) for end in ('', '.part') for name in glob.glob(text + end)}
+            names = [
+                n for n in sorted(matches) if n not in left_out and n.suffix != '.part-journal'
+            ]
+            if not names:
                 raise UserError(f'no patch store is called {text}; make one with {MAKE}.')
-            found.update(dict.fromkeys(map(Path, matches)))
-        else:
-            found[Path(text)] = None
+        for name in names:
+            if name.suffix == '.part':
+                refuse_unfinished(name)
+            found[name] = None
     if not found:
         raise UserError(f'a patch store of no files was asked for; make one with {MAKE}.')
     return tuple(found)

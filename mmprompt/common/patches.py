@@ -6,6 +6,7 @@ is; boxes are xyxy float32 with x2 and y2 behind the last pixel.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -34,6 +35,14 @@ class PatchSet:
 
     def __len__(self) -> int:
         return len(self.rles)
+
+    @cached_property
+    def runs(self) -> rle.Runs:
+        """The runs of all patches; read once, and not taken along to another process."""
+        return rle.parse(self.rles, self.size, 'patch')
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != 'runs'}
 
     @classmethod
     def from_masks(cls, masks: np.ndarray, scores: Sequence[float] | None = None) -> 'PatchSet':
@@ -80,7 +89,7 @@ class PatchSet:
             boxes=boxes.astype(np.float32),
             scores=scores,
             areas=runs.areas(),
-            regions=rle.region_bits(runs, boxes, CELLS),
+            regions=region_bits(runs, boxes),
         )
 
     def select(self, index: np.ndarray | Sequence[int]) -> 'PatchSet':
@@ -136,6 +145,58 @@ def encode(masks: np.ndarray) -> list[bytes]:
     return coded
 
 
+def region_bits(runs: rle.Runs, boxes: np.ndarray, cells: int = CELLS) -> np.ndarray:
+    """Which cells of a grid on its box a mask covers at least half of, (N, cells, cells) bool.
+
+    What RoIAlign of the full mask on its own box and a threshold of a half mean, with the exact
+    share of a cell's area in place of the mean of bilinear samples. In whole numbers, so that a
+    half is a half; no mask is painted. All False for an empty box.
+
+    Args:
+        runs: of N masks. What of them lies outside its box counts for nothing.
+        boxes: (N, 4) whole numbers, x1 y1 x2 y2.
+        cells: on each side.
+    """
+    # Lengths are in units of 1 / cells pixel, which makes every corner of the grid whole. The area
+    # of a mask left of X in row i of the grid is a sum over ends of runs at (column c, row r), a
+    # stop less a start: h * min(c, X) for whole columns + part(r) * clip(X - c, 0, 1), where part
+    # is how much of the grid's row, of height h, lies above r.
+    height = runs.size[0]
+    boxes = boxes.astype(np.int64)
+    owner = np.repeat(runs.owner, 2)
+    position = np.stack([runs.start, runs.stop], axis=1).ravel()  # (E,)
+    sign = np.tile([-1, 1], len(runs.owner))
+    column, row = np.divmod(position, height)
+    sides = boxes[:, 2:] - boxes[:, :2]  # (N, 2)
+    steps = np.arange(cells + 1)
+    corners = cells * boxes[:, :1] + sides[:, :1] * steps  # (N, cells + 1), columns of the grid
+    whole, part = np.divmod(corners, cells)
+
+    # Ends left of a corner's column, and up to it: (N, cells + 1) each.
+    span = runs.size[1] + 2
+    keys = owner * span + column
+    wanted = np.arange(runs.count)[:, None] * span + whole
+    below, upto = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted + 1)
+    first = 2 * runs.first()
+    head, tail = first[:-1, None], first[1:, None]
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(values)])
+
+    signs, moments = total(sign), total(sign * column)
+    reach = cells * (moments[upto] - moments[head]) + corners * (signs[tail] - signs[upto])
+    area = np.empty((runs.count, cells, cells), dtype=np.int64)
+    tall = sides[:, 1]
+    offset = cells * (row - boxes[owner, 1])
+    for i in range(cells):
+        high = tall[owner]
+        inside = total(sign * np.clip(offset - i * high, 0, high))
+        left = cells * (inside[below] - inside[head]) + part * (inside[upto] - inside[below])
+        area[:, i] = np.diff(tall[:, None] * reach + left, axis=1)
+    cell = sides.prod(axis=1)[:, None, None]
+    return (2 * area >= cell) & (cell > 0)
+
+
 class Cropped(NamedTuple):
     """What a crop leaves of patches: M of N, in the frame of the original image."""
 
@@ -147,8 +208,6 @@ class Cropped(NamedTuple):
 
 def cropped(patches: PatchSet, crop: Rect | None, runs: rle.Runs | None = None) -> Cropped:
     """Cut patches by a rectangle, exactly; those of which nothing is left are gone.
-
-    Only the run lengths of patches across the rectangle's edge are read.
 
     Args:
         patches: N patches.
@@ -170,7 +229,7 @@ def cropped(patches: PatchSet, crop: Rect | None, runs: rle.Runs | None = None) 
         runs = rle.cut(runs, (x1, y1, x2, y2))
         tight = runs.boxes()
         boxes[across], areas[across] = tight, runs.areas()
-        regions[across] = rle.region_bits(runs, tight, CELLS)
+        regions[across] = region_bits(runs, tight)
     index = np.flatnonzero(areas)
     return Cropped(index, boxes[index], areas[index], regions[index])
 
@@ -195,20 +254,13 @@ def iop(patches: PatchSet, units: Sequence[bytes], crop: Rect | None = None) -> 
     """
     if not len(patches) or not len(units):
         return np.zeros((len(units), len(patches)), dtype=np.float32)
-    whole = np.maximum(patches.areas, 1)
-    rows, left = list(units), whole
+    seen, left = rle.parse(units, patches.size, 'unit'), patches.areas
     if crop is not None:
         rect = whole_pixels(crop, patches.size)
-        everything = rle.Runs(patches.size, 1, *np.array([[0], [0], [np.prod(patches.size)]]))
-        kept = rle.cut(rle.parse(units, patches.size, 'unit'), rect)
-        # Cutting the units is enough; the rectangle itself, as one more unit, gives what is left
-        # of the patches.
-        rows = rle.encode_runs(kept) + rle.encode_runs(rle.cut(everything, rect))
-    shares = coco_mask.iou(patches.coco(), as_coco(rows, patches.size), [1] * len(rows))  # (N, K)
-    pixels = np.rint(np.asarray(shares).T * whole)  # a share times its area is a whole number
-    if crop is not None:
-        pixels, left = pixels[:-1], np.maximum(pixels[-1], 1)
-    return (pixels / left).astype(np.float32)
+        seen = rle.cut(seen, rect)  # which is enough: what is shared lies in both
+        left = rle.cut(patches.runs, rect).areas()
+    shared = rle.shared_pixels(seen, patches.runs)
+    return (shared / np.maximum(left, 1)).astype(np.float32)
 
 
 def whole_pixels(rect: Rect | None, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -60,6 +60,15 @@ class Runs(NamedTuple):
         boxes[some, 3] = np.maximum.reduceat(bottom, at) + 1
         return boxes
 
+    def select(self, index: np.ndarray) -> 'Runs':
+        """The runs of some masks (M,), in the order of the index."""
+        first = self.first()
+        lengths = np.diff(first)[index]
+        shift = first[:-1][index] - np.cumsum(lengths) + lengths
+        at = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        owner = np.repeat(np.arange(len(index)), lengths)
+        return Runs(self.size, len(index), owner, self.start[at], self.stop[at])
+
 
 def parse(rles: Sequence[bytes], size: tuple[int, int], source: str = 'RLE') -> Runs:
     """Read N compressed run lengths.
@@ -72,9 +81,8 @@ def parse(rles: Sequence[bytes], size: tuple[int, int], source: str = 'RLE') -> 
     Raises:
         UserError: something is no run length code, or does not fill the image.
     """
-    height, width = size
     lengths = np.fromiter((len(each) for each in rles), dtype=np.int64, count=len(rles))
-    raw = np.frombuffer(b''.join(rles), dtype=np.uint8).astype(np.int64) - 48
+    raw = np.frombuffer(b''.join(rles), dtype=np.uint8).view(np.int8) - np.int8(48)
     ends = np.cumsum(lengths)
     if not len(rles):
         empty = np.zeros(0, dtype=np.int64)
@@ -84,21 +92,12 @@ def parse(rles: Sequence[bytes], size: tuple[int, int], source: str = 'RLE') -> 
     if raw.min() < 0 or raw.max() > 63:
         wrong = int(np.flatnonzero((raw < 0) | (raw > 63))[0])
         _refuse(source, _owner(ends, wrong), 'it has a character that the code does not know')
-    values, number = _numbers(raw, ends, source)
-    counts, first = _undo_differences(values, number)
-    total = np.concatenate([[0], np.cumsum(counts)])
-    sums = total[first[1:]] - total[first[:-1]]
-    if counts.min() < 0:
-        wrong = int(np.flatnonzero(counts < 0)[0])
-        _refuse(source, _owner(first[1:], wrong), 'it has a run of negative length')
-    if (sums != height * width).any():
-        wrong = int(np.flatnonzero(sums != height * width)[0])
-        _refuse(source, wrong, f'it is of {sums[wrong]} pixels and the image has {height}x{width}')
-    index = np.arange(len(counts)) - np.repeat(first[:-1], np.diff(first))
-    mask = np.flatnonzero((index & 1) & (counts > 0))
-    owner = np.repeat(np.arange(len(rles)), np.diff(first))[mask]
-    start = total[mask] - total[first[owner]]
-    return Runs(size, len(rles), owner, start, start + counts[mask])
+    values, first = _numbers(raw, ends, source)
+    runs = _positions(values, first, size, source)
+    if len(runs.start) and (runs.stop == runs.start).any():  # allowed, though nobody writes it
+        some = np.flatnonzero(runs.stop > runs.start)
+        runs = runs._replace(owner=runs.owner[some], start=runs.start[some], stop=runs.stop[some])
+    return runs
 
 
 def _numbers(raw: np.ndarray, ends: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
@@ -107,31 +106,58 @@ def _numbers(raw: np.ndarray, ends: np.ndarray, source: str) -> tuple[np.ndarray
     open_ended = np.flatnonzero(raw[ends - 1] >= 32)
     if len(open_ended):
         _refuse(source, int(open_ended[0]), 'it breaks off in the middle of a number')
-    begin = np.concatenate([[0], last[:-1] + 1])
-    groups = last - begin + 1
-    if groups.max() > _GROUPS:
-        _refuse(source, _owner(ends, int(begin[groups.argmax()])), 'it has an endless number')
-    values = raw[begin] & 31
-    for k in range(1, int(groups.max())):
+    groups = np.diff(last, prepend=-1)
+    most = int(groups.max())
+    if most > _GROUPS:
+        _refuse(source, _owner(ends, int(last[groups.argmax()])), 'it has an endless number')
+    values = ((raw[last] ^ 16) - 16).astype(np.int64)  # the last group is the highest, with a sign
+    for k in range(1, most):
         more = np.flatnonzero(groups > k)
-        values[more] |= (raw[begin[more] + k] & 31) << (5 * k)
-    negative = np.flatnonzero(raw[last] & 16)
-    values[negative] -= np.int64(1) << (5 * groups[negative])
+        values[more] = values[more] << 5 | (raw[last[more] - k] & 31)
     return values, np.concatenate([[0], np.searchsorted(last, ends)])
 
 
-def _undo_differences(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of all runs (T,), and where those of each mask begin (N + 1,)."""
-    per_mask = np.diff(first)
-    begin = np.repeat(first[:-1], per_mask)
-    index = np.arange(len(values)) - begin
-    odd = (index & 1).astype(bool)
-    counts = np.empty_like(values)
-    for mine, parts in ((odd, values * odd), (~odd, values * (~odd & (index > 0)))):
-        total = np.concatenate([[0], np.cumsum(parts)])
-        counts[mine] = (total[1:] - total[begin])[mine]
-    counts[first[:-1]] = values[first[:-1]]
-    return counts, first
+def _positions(values: np.ndarray, first: np.ndarray, size: tuple[int, int], source: str) -> Runs:
+    """Runs, of length 0 too, of the numbers (T,) and where those of each mask begin (N + 1,)."""
+    count, pixels = len(first) - 1, size[0] * size[1]
+    lead, rest = values[first[:-1]], np.diff(first) - 1
+    # Behind the first number lie pairs of a run and the background after it, each the difference
+    # to the one in the pair before. A mask may lack its last background.
+    pairs = (rest + 1) // 2
+    begin = np.concatenate([[0], np.cumsum(pairs)])
+    table = np.zeros((begin[-1], 2), dtype=np.int64)
+    shift = 2 * begin[:-1] - first[:-1] - 1
+    behind = np.ones(len(values), dtype=bool)
+    behind[first[:-1]] = False
+    place = np.arange(len(values)) + np.repeat(shift, rest + 1)
+    table.ravel()[place[behind]] = values[behind]
+    some = np.flatnonzero(pairs)
+    start = begin[:-1][some]
+    lengths = _cumulated(table, start)
+    lacking = some[rest[some] % 2 == 1]
+    lengths[begin[1:][lacking] - 1, 1] = 0
+    wrong = np.flatnonzero((lengths < 0).any(axis=1))
+    if (lead < 0).any() or len(wrong):
+        at = np.flatnonzero(lead < 0) if not len(wrong) else [_owner(begin[1:], wrong[0])]
+        _refuse(source, int(at[0]), 'it has a run of negative length')
+    steps = lengths.sum(axis=1)
+    steps[start] += lead[some]
+    after = _cumulated(steps, start)  # where the background after a run ends
+    total = lead.copy()
+    total[some] = after[begin[1:][some] - 1]
+    if (total != pixels).any():
+        at = int(np.flatnonzero(total != pixels)[0])
+        _refuse(source, at, f'it is of {total[at]} pixels and the image has {size[0]}x{size[1]}')
+    stop = after - lengths[:, 1]
+    owner = np.repeat(np.arange(count), pairs)
+    return Runs(size, count, owner, stop - lengths[:, 0], stop)
+
+
+def _cumulated(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Sums of the rows up to each, which begin anew at `start`. The rows are used up."""
+    if len(start):
+        values[start[1:]] -= np.add.reduceat(values, start, axis=0)[:-1]
+    return np.cumsum(values, axis=0)
 
 
 def cut(runs: Runs, rect: tuple[int, int, int, int]) -> Runs:
@@ -156,58 +182,6 @@ def cut(runs: Runs, rect: tuple[int, int, int, int]) -> Runs:
         owner = owner[which]
     kept = np.flatnonzero(stop > start)
     return runs._replace(owner=owner[kept], start=start[kept], stop=stop[kept])
-
-
-def region_bits(runs: Runs, boxes: np.ndarray, cells: int) -> np.ndarray:
-    """Which cells of a grid on its box a mask covers at least half of, (N, cells, cells) bool.
-
-    What RoIAlign of the full mask on its own box and a threshold of a half mean, with the exact
-    share of a cell's area in place of the mean of bilinear samples. In whole numbers, so that a
-    half is a half; no mask is painted. All False for an empty box.
-
-    Args:
-        runs: of N masks. What of them lies outside its box counts for nothing.
-        boxes: (N, 4) whole numbers, x1 y1 x2 y2.
-        cells: on each side.
-    """
-    # Lengths are in units of 1 / cells pixel, which makes every corner of the grid whole. The area
-    # of a mask left of X in row i of the grid is a sum over ends of runs at (column c, row r), a
-    # stop less a start: h * min(c, X) for whole columns + part(r) * clip(X - c, 0, 1), where part
-    # is how much of the grid's row, of height h, lies above r.
-    height = runs.size[0]
-    boxes = boxes.astype(np.int64)
-    owner = np.repeat(runs.owner, 2)
-    position = np.stack([runs.start, runs.stop], axis=1).ravel()  # (E,)
-    sign = np.tile([-1, 1], len(runs.owner))
-    column, row = np.divmod(position, height)
-    sides = boxes[:, 2:] - boxes[:, :2]  # (N, 2)
-    steps = np.arange(cells + 1)
-    corners = cells * boxes[:, :1] + sides[:, :1] * steps  # (N, cells + 1), columns of the grid
-    whole, part = np.divmod(corners, cells)
-
-    # Ends left of a corner's column, and up to it: (N, cells + 1) each.
-    span = runs.size[1] + 2
-    keys = owner * span + column
-    wanted = np.arange(runs.count)[:, None] * span + whole
-    below, upto = np.searchsorted(keys, wanted), np.searchsorted(keys, wanted + 1)
-    first = 2 * runs.first()
-    head, tail = first[:-1, None], first[1:, None]
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(values)])
-
-    signs, moments = total(sign), total(sign * column)
-    reach = cells * (moments[upto] - moments[head]) + corners * (signs[tail] - signs[upto])
-    area = np.empty((runs.count, cells, cells), dtype=np.int64)
-    tall = sides[:, 1]
-    offset = cells * (row - boxes[owner, 1])
-    for i in range(cells):
-        high = tall[owner]
-        inside = total(sign * np.clip(offset - i * high, 0, high))
-        left = cells * (inside[below] - inside[head]) + part * (inside[upto] - inside[below])
-        area[:, i] = np.diff(tall[:, None] * reach + left, axis=1)
-    cell = sides.prod(axis=1)[:, None, None]
-    return (2 * area >= cell) & (cell > 0)
 
 
 def encode_runs(runs: Runs) -> list[bytes]:
@@ -267,12 +241,32 @@ def _characters(values: np.ndarray, begin: np.ndarray) -> list[bytes]:
     return [whole[a:b] for a, b in zip(cuts, cuts[1:])]
 
 
+def shared_pixels(units: Runs, masks: Runs) -> np.ndarray:
+    """Pixels that each of K masks shares with each of N others of the image, (K, N) int64.
+
+    Both may overlap among themselves. Made for few and simple units and many masks.
+    """
+    begin, atom, cover = _pieces(units)
+    first = np.searchsorted(begin, masks.start, side='right') - 1
+    met = np.searchsorted(begin, masks.stop, side='left') - first
+    which = np.repeat(np.arange(len(met)), met)  # a run of a mask, for each piece that it meets
+    piece = np.arange(len(which)) + np.repeat(first - np.cumsum(met) + met, met)
+    begin = np.append(begin, units.size[0] * units.size[1])
+    low = np.maximum(begin[piece], masks.start[which])
+    high = np.minimum(begin[piece + 1], masks.stop[which])
+    atoms = cover.shape[1]
+    place = masks.owner[which] * atoms + atom[piece]
+    pixels = np.bincount(place, weights=high - low, minlength=masks.count * atoms)
+    # Whole numbers far below 2^53, so that the sums of the product are exact.
+    return (cover @ pixels.reshape(masks.count, atoms).T).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Atoms:
     """The partition of an image by which of N masks cover a pixel.
 
     A union of masks is a union of atoms, and areas, overlaps and merged maps are small products
-    with `cover` and `areas`, with no mask painted: `cover.T[atoms.index]` would be all N masks.
+    with `cover` and `areas`, with no mask painted: `cover[:, atoms.index]` would be all N masks.
 
     Notation: A atoms, at most one of which no mask covers.
     """
@@ -290,33 +284,10 @@ class Atoms:
     def from_runs(cls, runs: Runs) -> 'Atoms':
         """Of the runs of N masks."""
         height, width = runs.size
-        pixels = height * width
-        # A pixel's key is the sum of random numbers of its masks, which two different sets of
-        # masks share with a chance of 2^-64.
-        numbers = np.random.default_rng(0).integers(0, 2**64, runs.count, dtype=np.uint64)
-        change = np.zeros(pixels + 1, dtype=np.uint64)
-        np.add.at(change, runs.start, numbers[runs.owner])
-        np.subtract.at(change, runs.stop, numbers[runs.owner])
-        change[0] += np.uint64(1)  # so that a piece begins here
-        begin = np.flatnonzero(change[:pixels])  # of pieces of the image in one atom each
-        keys = np.cumsum(change[begin])
-        _, first, atom = np.unique(keys, return_index=True, return_inverse=True)
-        lengths = np.diff(np.append(begin, pixels))
-        index = np.repeat(atom.ravel().astype(np.int32), lengths).reshape(width, height)
-        areas = np.zeros(len(first), dtype=np.int64)
-        np.add.at(areas, atom.ravel(), lengths)
-        # A mask covers an atom if one of its runs holds the atom's first pixel.
-        samples = np.argsort(first)  # atoms in the order of their first pixels
-        rank = np.zeros(pixels + 1, dtype=np.int64)
-        rank[begin[first] + 1] = 1
-        rank = np.cumsum(rank)  # how many first pixels lie before a position
-        low, high = rank[runs.start], rank[runs.stop]
-        held = np.flatnonzero(high > low)
-        steps = np.zeros((runs.count, len(first) + 1), dtype=np.int8)
-        np.add.at(steps, (runs.owner[held], low[held]), 1)
-        np.subtract.at(steps, (runs.owner[held], high[held]), 1)
-        cover = np.empty((runs.count, len(first)), dtype=bool)
-        cover[:, samples] = np.cumsum(steps[:, :-1], axis=1, dtype=np.int8) > 0
+        begin, atom, cover = _pieces(runs)
+        lengths = np.diff(begin, append=height * width)
+        index = np.repeat(atom.astype(np.int32), lengths).reshape(width, height)
+        areas = np.bincount(atom, weights=lengths, minlength=cover.shape[1]).astype(np.int64)
         return cls(np.ascontiguousarray(index.T), cover, areas)
 
     def union(self, members: np.ndarray) -> np.ndarray:
@@ -330,6 +301,39 @@ class Atoms:
     def masks(self, sets: np.ndarray) -> np.ndarray:
         """Paint sets of atoms (M, A) bool: masks (M, H, W) bool."""
         return sets[:, self.index]
+
+
+def _pieces(runs: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut an image where runs of N masks begin and end, into pieces that are each in one atom.
+
+    Returns:
+        begin (P,) of the pieces, position by position; the atom (P,) of each, numbered in the order
+        in which they come; and which masks cover an atom, (N, A) bool.
+    """
+    pixels = runs.size[0] * runs.size[1]
+    # The key of an atom is the sum of random numbers of its masks, which two different sets of
+    # masks share with a chance of 2^-64.
+    numbers = np.random.default_rng(0).integers(0, 2**64, runs.count, dtype=np.uint64)
+    change = np.zeros(pixels + 1, dtype=np.uint64)
+    np.add.at(change, runs.start, numbers[runs.owner])
+    np.subtract.at(change, runs.stop, numbers[runs.owner])
+    change[0] += np.uint64(1)  # so that a piece begins here
+    begin = np.flatnonzero(change[:pixels])
+    _, first, atom = np.unique(np.cumsum(change[begin]), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    # A mask covers an atom if one of its runs holds the first pixel of the atom's first piece.
+    rank = np.zeros(pixels + 1, dtype=np.int32)
+    rank[begin[first] + 1] = 1
+    rank = np.cumsum(rank, dtype=np.int32)  # how many of those lie before a position
+    low, high = rank[runs.start], rank[runs.stop]
+    held = np.flatnonzero(high > low)
+    steps = np.zeros((runs.count, len(first) + 1), dtype=np.int8)
+    np.add.at(steps, (runs.owner[held], low[held]), 1)
+    np.subtract.at(steps, (runs.owner[held], high[held]), 1)
+    cover = np.cumsum(steps, axis=1, dtype=np.int8).view(bool)[:, :-1]
+    return begin, number[atom.ravel()], cover
 
 
 def _owner(ends: np.ndarray, position: int) -> int:
