@@ -48,12 +48,8 @@ def pack(patches: PatchSet) -> bytes:
 
 
 def unpack(data: bytes) -> PatchSet:
-    """Read what `pack` wrote.
-
-    Raises:
-        DamagedError: a byte is wrong, missing or too many.
-    """
-    height, width, count = shape(data)
+    """Read what `pack` wrote. `shape` has checked the bytes."""
+    _, height, width, count = _HEAD.unpack_from(data)
     at, arrays = _HEAD.size, {}
     for name, kind, columns in _FIELDS:
         values = np.frombuffer(data, kind, count * columns, at)
@@ -120,7 +116,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = meta_rows(connection)
         connection.execute('SELECT key, height, width, count, data FROM patches LIMIT 0')
-    except sqlite3.DatabaseError as reason:
+    except (sqlite3.DatabaseError, ValueError) as reason:
         refuse_file(path, f'cannot be read ({reason})')
     finally:
         connection.close()

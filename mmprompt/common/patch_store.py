@@ -24,9 +24,11 @@ from mmprompt.common.patch_format import (
     read_meta,
     read_only,
     refuse_file,
+    shape,
     unpack,
 )
 from mmprompt.common.patch_shards import (
+    OWN,
     StorePath,
     common_meta,
     complete_meta,
@@ -35,6 +37,8 @@ from mmprompt.common.patch_shards import (
     resolve,
 )
 from mmprompt.common.patches import PatchSet
+
+_BATCH = 256  # images of a transaction in a merge
 
 
 class _Opened(NamedTuple):
@@ -83,13 +87,10 @@ class PatchStore:
         Raises:
             UserError: there are none, or the file is damaged there.
         """
-        try:
-            return unpack(self.packed(key))
-        except DamagedError as reason:
-            self._refuse_damage(key, reason)
+        return unpack(self.packed(key)[1])
 
-    def packed(self, key: str) -> bytes:
-        """The same as the bytes of `patch_format`, unread.
+    def packed(self, key: str) -> tuple[tuple[int, int, int], bytes]:
+        """The same unread: (H, W, N), and the bytes of `patch_format`.
 
         Raises:
             UserError: there are none, or the file is damaged there.
@@ -97,7 +98,10 @@ class PatchStore:
         row = self._row('data', key)
         if row is None:
             self._refuse_key(key)
-        return row[0]
+        try:
+            return shape(row[0]), row[0]
+        except DamagedError as reason:
+            self._refuse_damage(key, reason)
 
     def find(self, img_path: StorePath) -> str:
         """The key of an image file: the longest end of its path that is a key.
@@ -315,6 +319,29 @@ class PatchStoreWriter:
                 f'{path} was begun with something else: {"; ".join(differences(found, self.meta))}'
                 '. Run the command that it was begun with, or write to another file.'
             )
+
+
+def merge_stores(shards: StorePath | Sequence[StorePath], out: StorePath) -> Path:
+    """Copy the shards of one run into one store, which then says what all of them say alike.
+
+    Killed and run again, the copy goes on where it was. The shards stay.
+
+    Args:
+        shards: files or patterns, as `PatchStore` takes them; a pattern may match `out`.
+        out: the new store.
+
+    Raises:
+        UserError: a file is no finished store or is damaged, an image is in two of them, or they
+            were made with different settings.
+    """
+    store = PatchStore(resolve(shards, besides=out))
+    meta = {name: value for name, value in store.meta.items() if name not in OWN}
+    with PatchStoreWriter(out, meta) as writer:
+        keys = [key for key in store.keys() if key not in writer]
+        for begin in range(0, len(keys), _BATCH):
+            batch = [(key, *store.packed(key)) for key in keys[begin : begin + _BATCH]]
+            writer.add_packed(batch)
+        return writer.finish()
 
 
 def _checked_key(key: str) -> str:
