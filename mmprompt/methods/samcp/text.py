@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.text_bank import TextBank
+from mmprompt.foundation.clip import encode_with_clip
 from mmprompt.foundation.seem.class_names import make_text_bank
 
 
@@ -17,16 +18,19 @@ def read_text(text: str | Mapping, classes: Sequence[str], dim: int) -> Tensor:
 
     Args:
         text: path of a text bank (``.safetensors``), whose names are checked; of a ``.npy`` array
-            with one row for each class; or arguments of `make_text_bank` besides the names, such
-            as ``dict(base='mmprompt://seem-nano_streets')``, for a text encoder that encodes the
-            names themselves.
+            with one row for each class; or arguments of `make_text_bank` or `encode_with_clip`,
+            such as ``dict(base='mmprompt://seem-nano_streets')`` or
+            ``dict(clip='openai/clip-vit-base-patch32')``, for a text encoder. It encodes the names
+            of the classes, or the ``names`` that are given in their place.
         classes: C names.
         dim: expected width.
 
     Raises:
         UserError: there is no such file, or it holds other classes, numbers or widths.
     """
-    if isinstance(text, Mapping):
+    if isinstance(text, Mapping) and 'clip' in text:
+        rows = encode_with_clip(**{'names': classes, **text})
+    elif isinstance(text, Mapping):
         rows = make_text_bank(**{'names': classes, **text}).embeddings[:-1]
     elif Path(text).suffix == '.npy':
         rows = _read_array(Path(text))
