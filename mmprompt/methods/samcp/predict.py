@@ -1,27 +1,23 @@
 """Section 4.1: patches of high affinity are merged into semantic, instance and panoptic results.
 
-Masks of patches are never decoded. An image is cut into atoms, the pieces that the same patches
-cover; a union of patches is a product with the matrix of which patch covers which atom. Only the
-answers are painted in pixels.
-
-Notation as in `structures`; A atoms of an image, R rows (queries) that are merged, (H, W) pixels of
-the original image.
+Masks of patches are never decoded; see `canvas`. Notation as in `structures` and there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torchvision.ops import batched_nms
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.mask_merge import InstanceResult, PanopticResult
+from mmprompt.common.mask_merge import PanopticResult
 from mmprompt.common.matching import at_least_float
-from mmprompt.common.results import add_instances, add_panoptic, mask_boxes
-from mmprompt.common.rle import Atoms
+from mmprompt.common.patches import PatchSet
+from mmprompt.common.results import add_panoptic
+from mmprompt.methods.samcp.canvas import Canvas
 from mmprompt.methods.samcp.structures import SAMCPOutput
 from mmprompt.registry import TASK_UTILS
 
@@ -58,39 +54,6 @@ def merging_affinity(logits: Tensor, rule: str) -> Tensor:
     lowest = relative.amin(dim=1, keepdim=True)
     span = 1 - lowest
     return torch.where(span > 0, (relative - lowest) / span.clamp(min=1e-30), 1)
-
-
-class Canvas:
-    """The atoms of an image on a device.
-
-    Args:
-        atoms: of the patches, in the order of the columns of the affinities.
-        device: of the affinities.
-    """
-
-    def __init__(self, atoms: Atoms, device: torch.device) -> None:
-        self.index = torch.from_numpy(atoms.index).to(device).long()  # (H, W)
-        self.cover = torch.from_numpy(atoms.cover).to(device).float()  # (N, A)
-        self.areas = torch.from_numpy(atoms.areas).to(device).double()  # (A,)
-        self.patch, self.atom = self.cover.nonzero(as_tuple=True)  # (P,) pairs that meet
-
-    def union(self, member: Tensor) -> Tensor:
-        """(R, N) bool: patches of each row -> (R, A) bool: atoms that one of them covers."""
-        return (member.float() @ self.cover) > 0
-
-    def area(self, union: Tensor) -> Tensor:
-        """(R, A) bool -> (R,) double, pixels."""
-        return union.double() @ self.areas
-
-    def highest(self, values: Tensor) -> Tensor:
-        """(R, N), not negative -> (R, A): the highest value of the patches that cover an atom."""
-        rows = values.new_zeros(len(values), len(self.areas))
-        index = self.atom.expand(len(values), -1)
-        return rows.scatter_reduce(1, index, values[:, self.patch], 'amax')
-
-    def paint(self, table: Tensor) -> Tensor:
-        """(..., A) -> (..., H, W)."""
-        return table[..., self.index]
 
 
 @dataclass
@@ -238,7 +201,7 @@ class SAMCPPredictor:
             scores: of the patches `sample.patches.ids`.
         """
         with torch.autocast(scores.semantic.device.type, enabled=False):
-            canvas = Canvas(_atoms(sample), scores.semantic.device)
+            canvas = Canvas(_patches(sample), scores.semantic.device)
             found = None
             if self.panoptic or (self.semantic and self.semantic_from == 'panoptic'):
                 found = self.merge_panoptic(scores, canvas)
@@ -252,7 +215,7 @@ class SAMCPPredictor:
             if self.panoptic:
                 add_panoptic(sample, found, scores.num_classes, things)
             if self.instances:
-                add_instances(sample, self.merge_instances(scores, canvas))
+                sample.set_data(dict(pred_instances=self.merge_instances(scores, canvas)))
 
     def merge_semantic(self, scores: ImageScores, canvas: Canvas) -> Tensor:
         """Label map (H, W) int64: each class merges the patches of its row of A.
@@ -267,12 +230,13 @@ class SAMCPPredictor:
             classes = torch.cat([classes, rows.labels])
             probs = torch.cat([probs, rows.scores])
             logits = torch.cat([logits, rows.affinity])
-        claims = self._claims(logits, probs, canvas, self.semantic_pixel)  # (R, A)
-        claims = claims.masked_fill((probs < self.semantic_score)[:, None], 0)
-        labels = _winners(claims, classes)
+        sure = probs >= self.semantic_score
+        claims = self._claims(logits[sure], probs[sure], canvas, self.semantic_pixel)  # (R, A)
+        labels = _winners(claims, classes[sure])
         if self.unclaimed == 'best':
-            rest = _winners(canvas.highest(logits.sigmoid()) * probs[:, None], classes)
-            labels = torch.where(labels == VOID, rest, labels)
+            left = labels == VOID
+            rest = canvas.highest(logits.sigmoid(), left) * probs[:, None]
+            labels = torch.where(left, _winners(rest, classes), labels)
         return canvas.paint(labels)
 
     def _claims(self, logits: Tensor, scores: Tensor, canvas: Canvas, by: str) -> Tensor:
@@ -283,7 +247,7 @@ class SAMCPPredictor:
             return canvas.union(member) * scores[:, None]
         return canvas.highest(affinity * member) * scores[:, None]
 
-    def merge_instances(self, scores: ImageScores, canvas: Canvas) -> InstanceResult:
+    def merge_instances(self, scores: ImageScores, canvas: Canvas) -> InstanceData:
         """The best pairs of query and class; a query's mask is the union of its patches."""
         probs = scores.instance.flatten()  # (N * T,)
         affinity = merging_affinity(scores.affinity_instance, self.mask_rule)
@@ -300,11 +264,12 @@ class SAMCPPredictor:
         union, best, column = union[keep], best[keep], column[keep]
         order = best.argsort(descending=True, stable=True)
         union, best, labels = union[order], best[order], scores.thing_classes[column[order]]
-        masks = canvas.paint(union)
+        boxes = canvas.hulls(member[keep][order])
         if self.nms_iou is not None:
-            keep = batched_nms(mask_boxes(masks), best.float(), labels, self.nms_iou)
-            masks, labels, best = masks[keep], labels[keep], best[keep]
-        return InstanceResult(masks, labels, best)
+            kept = batched_nms(boxes, best.float(), labels, self.nms_iou)
+            union, labels, best, boxes = union[kept], labels[kept], best[kept], boxes[kept]
+        masks = canvas.paint_many(union)
+        return InstanceData(masks=masks, bboxes=boxes, labels=labels, scores=best)
 
     def _rows(self, scores: ImageScores, semantic: bool = True) -> Rows:
         """What may be in the panoptic result: instance queries, and semantic ones of stuff."""
@@ -369,8 +334,8 @@ def _labels_of(result: PanopticResult) -> Tensor:
     return table[result.seg_map]
 
 
-def _atoms(sample) -> Atoms:
-    """The atoms of the patches that the model saw."""
+def _patches(sample) -> PatchSet:
+    """The patches that the model saw, in its order."""
     patches, found = sample.get('patch_set'), sample.get('patches')
     if patches is None or found is None or 'ids' not in found:
         raise UserError(
@@ -378,5 +343,4 @@ def _atoms(sample) -> Atoms:
             f'found {sorted(sample.keys())}. Put LoadPatches into the test pipeline and '
             f'PackPatchInputs at its end.'
         )
-    patches = patches.select(found.ids.cpu().numpy())
-    return Atoms.from_rles(patches.rles, patches.size)
+    return patches.select(found.ids.cpu().numpy())
