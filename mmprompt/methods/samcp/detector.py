@@ -161,9 +161,13 @@ class SAMCPDetector(BaseModel):
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """What the backbone gives, from the cache if there is one."""
+        if not self.frozen_backbone:
+            return tuple(self.backbone(images))
         if self._cache_config is None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_backbone):
-                return tuple(self.backbone(images))
+            # One by one on a CPU, as for the cache: then no bit depends on the batch.
+            parts = images.split(1) if images.device.type == 'cpu' else [images]
+            with torch.no_grad():
+                return tuple(map(torch.cat, zip(*map(self.backbone, parts))))
         if self._cache is None:
             self._cache = FeatureCache(
                 fingerprint=self._feature_fingerprint(), **self._cache_config

@@ -65,19 +65,19 @@ def cell_weights(start: Tensor, end: Tensor, size: int, length: int) -> Tensor:
         length: pixels.
 
     Returns:
-        (V, size, length); a row sums to 1 where its cell is inside.
+        (V, size, length); a row sums to 1 where its cell is inside, to 0 in a box of no size.
     """
     span = (end - start) / size  # (V,) of a cell
-    samples = span.ceil().clamp(min=1)
-    most = int(samples.max()) if len(samples) else 1
+    samples = span.ceil().clamp(min=0)
+    most = int(samples.max()) if len(samples) else 0
     index = torch.arange(most, device=start.device, dtype=start.dtype)
     cell = torch.arange(size, device=start.device, dtype=start.dtype)
-    within = (index + 0.5) / samples[:, None]  # (V, most) of a cell
+    within = (index + 0.5) / samples.clamp(min=1)[:, None]  # (V, most) of a cell
     place = (cell[:, None] + within[:, None]) * span[:, None, None] + start[:, None, None]
     counted = (index < samples[:, None])[:, None] & (place >= -1) & (place <= length)
-    share = counted / samples[:, None, None]  # (V, size, most)
+    share = counted / samples.clamp(min=1)[:, None, None]  # (V, size, most)
     # A bilinear sample has the weight 1 - distance of its two neighbours; outside, of the border.
     pixel = torch.arange(length, device=start.device, dtype=start.dtype)
     place = place.clamp(0, length - 1)[..., None]
     near = (1 - (place - pixel).abs()).clamp(min=0)  # (V, size, most, length)
-    return (near * share[..., None].to(near)).sum(dim=2)
+    return (near * share[..., None]).sum(dim=2)
