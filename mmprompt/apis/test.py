@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import common_arguments, read_config, run_command_line
 from mmprompt.apis.running import prepare, running
+from mmprompt.apis.task_table import has_tasks, task_table
 from mmprompt.common.checkpoint import load_strict
 from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
@@ -124,5 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_first():
             for name, value in metrics.items():
                 print(f'{name}: {value}')
+            if has_tasks(metrics):
+                print(task_table({Path(args.config).stem: metrics}))
 
     return run_command_line(body)

@@ -3,6 +3,7 @@
 import pytest
 
 from mmprompt.apis.task_table import has_tasks, number, task_table
+from mmprompt.apis.test import main
 
 
 def test_a_line_per_run_with_every_column_in_order():
@@ -29,3 +30,13 @@ def test_it_is_worth_a_table_with_two_tasks(metrics, several):
 
 def test_undefined_is_a_dash():
     assert [number(v) for v in (None, float('nan'), 0, 99.96)] == ['-', '-', '0.0', '100.0']
+
+
+def test_measuring_two_tasks_prints_it(tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'panoptic.py'
+    path.write_text("work_dir = 'unused'\n")
+    for metrics, printed in ((dict(PQ=50.0, mIoU=60.0), True), (dict(mIoU=60.0, mAcc=70.0), False)):
+        monkeypatch.setattr('mmprompt.apis.test.test', lambda *_, metrics=metrics: metrics)
+        assert main([str(path)]) == 0
+        said = capsys.readouterr().out
+        assert 'mIoU: 60.0' in said and ('| panoptic | 50.0 |' in said) is printed
