@@ -6,6 +6,7 @@ in `structures`; K units of an image, padded to the most of the batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -194,6 +195,46 @@ def _fits(parts: Tensor, boxes: Tensor, patch_boxes: Tensor) -> Tensor:
     return inner / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
+class Joined(NamedTuple):
+    """The units of a batch, padded."""
+
+    overlaps: list[Tensor]  # mask IoP, box IoP, box IoU, (B, K, N) each
+    labels: Tensor  # (B, K)
+    is_instance: Tensor  # (B, K) bool
+    there: Tensor  # (B, K) bool, False for padding
+    boxes: Tensor  # (B, K, 4) normalised
+    num_units: list[int]
+    num_patches: list[int]
+
+
+def _joined(samples: Sequence, patches: int, device: torch.device) -> Joined:
+    units = _units(samples)
+    num_units, num_patches = map(list, zip(*(tuple(unit.mask_iop.shape) for unit in units)))
+    if max(num_patches) > patches:
+        raise UserError(
+            f'gt_units.mask_iop: expected at most {patches} patches, as many as the model was '
+            f'given, found {max(num_patches)}. Change the patches of a sample and the columns of '
+            f'its units together.'
+        )
+    most = max(max(num_units), 1)
+
+    def padded(name: str, dtype: torch.dtype, *shape: int) -> Tensor:
+        return _padded([getattr(unit, name) for unit in units], (most, *shape), device, dtype)
+
+    sizes = [[s.img_shape[1], s.img_shape[0]] * 2 for s in samples]
+    scale = torch.tensor(sizes, device=device, dtype=torch.float32)[:, None]
+    names = ('mask_iop', 'box_iop', 'box_iou')
+    return Joined(
+        overlaps=[padded(name, torch.float32, patches) for name in names],
+        labels=padded('labels', torch.long),
+        is_instance=padded('is_instance', torch.bool),
+        there=torch.arange(most, device=device) < torch.tensor(num_units, device=device)[:, None],
+        boxes=padded('bboxes', torch.float32, 4) / scale,
+        num_units=num_units,
+        num_patches=num_patches,
+    )
+
+
 @torch.no_grad()
 def build_targets(
     samples: Sequence,
@@ -221,46 +262,26 @@ def build_targets(
     Raises:
         UserError: a sample without units, or with more patches than `boxes` has.
     """
-    device, patches = boxes.device, boxes.shape[1]
-    units = _units(samples)
-    num_units, num_patches = zip(*(tuple(unit.mask_iop.shape) for unit in units))
-    if max(num_patches) > patches:
-        raise UserError(
-            f'gt_units.mask_iop: expected at most {patches} patches, as many as the model was '
-            f'given, found {max(num_patches)}. Change the patches of a sample and the columns of '
-            f'its units together.'
-        )
-    most = max(max(num_units), 1)
-    iops = [
-        _padded([getattr(unit, name) for unit in units], (most, patches), device, torch.float32)
-        for name in ('mask_iop', 'box_iop', 'box_iou')
-    ]
-    parts = assigner(*iops)
-    labels = _padded([unit.labels for unit in units], (most,), device, torch.long)
-    is_instance = _padded([unit.is_instance for unit in units], (most,), device, torch.bool)
-    there = torch.arange(most, device=device) < torch.tensor(num_units, device=device)[:, None]
-    scale = torch.tensor([[s.img_shape[1], s.img_shape[0]] * 2 for s in samples], device=device)
-    unit_boxes = _padded([unit.bboxes for unit in units], (most, 4), device, torch.float32)
-    unit_boxes = unit_boxes / scale[:, None].to(unit_boxes)  # (B, K, 4)
-
-    columns = _place(labels, thing_classes)  # (B, K)
-    real = there & is_instance & (columns >= 0)
+    units = _joined(samples, boxes.shape[1], boxes.device)
+    parts = assigner(*units.overlaps)
+    single, columns = units.there & units.is_instance, _place(units.labels, thing_classes)
+    real = single & (columns >= 0)
     usable = real & (parts == PART).any(dim=-1)
     if min_box_iou is not None:
-        usable &= _fits(parts, unit_boxes, at_least_float(boxes)) > min_box_iou
+        usable &= _fits(parts, units.boxes, at_least_float(boxes)) > min_box_iou
     instance = InstanceTargets(
         labels=columns.clamp(min=0) * real,
         parts=parts,
-        boxes=unit_boxes,
+        boxes=units.boxes,
         real=real,
         usable=usable,
-        foreign=there & is_instance & (columns < 0),
-        num_units=list(num_units),
-        num_patches=list(num_patches),
+        foreign=single & (columns < 0),
+        num_units=units.num_units,
+        num_patches=units.num_patches,
     )
-    rows = _place(labels, semantic_classes)
-    region = there & ~is_instance & (rows >= 0)
-    regions = parts if semantic_assigner is None else semantic_assigner(*iops)
+    rows = _place(units.labels, semantic_classes)
+    region = units.there & ~units.is_instance & (rows >= 0)
+    regions = parts if semantic_assigner is None else semantic_assigner(*units.overlaps)
     return BatchTargets(instance, _semantic(rows, region, regions, len(semantic_classes)))
 
 
