@@ -28,7 +28,7 @@ def toy_head(**head) -> dict:
         in_channels=CHANNELS,
         dim=DIM,
         patch_encoder=dict(hidden=24, num_layers=2, num_heads=2, ffn_dim=24),
-        decoder=dict(num_layers=3, num_heads=2, ffn_dim=24),
+        decoder=dict(num_layers=3, num_heads=8, ffn_dim=24),
         denoising=dict(num_queries=6),
     )
     for key, value in head.items():
@@ -78,7 +78,7 @@ def toy_detector(text: str, head: dict | None = None, **model) -> ConfigDict:
 
 
 def toy_masks(patches: int, size=SIZE, seed: int = 0) -> np.ndarray:
-    """(N, H, W) random rectangles with a corner cut off."""
+    """(N, H, W): the whole picture, and random rectangles with a corner cut off."""
     random = np.random.default_rng(seed)
     masks = np.zeros((patches, *size), bool)
     for mask in masks:
@@ -86,6 +86,7 @@ def toy_masks(patches: int, size=SIZE, seed: int = 0) -> np.ndarray:
         height, width = (int(random.integers(6, side)) for side in size)
         mask[y : y + height, x : x + width] = True
         mask[y : y + 2, x : x + 2] = False
+    masks[:1] = True
     return masks
 
 
