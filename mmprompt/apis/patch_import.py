@@ -10,8 +10,8 @@ from pycocotools import mask as coco_mask
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
-from mmprompt.apis.few_shot import progress
 from mmprompt.apis.patch_images import SPLITS, images_of_config, images_of_folder
+from mmprompt.apis.patch_truth import progress
 from mmprompt.apis.proposal_sources import SOURCES, Source, named
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStoreWriter

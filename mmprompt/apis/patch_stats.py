@@ -12,7 +12,6 @@ import numpy as np
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
-from mmprompt.apis.few_shot import progress
 from mmprompt.apis.patch_floors import measure_floors
 from mmprompt.apis.patch_pictures import (
     Uncovered,
@@ -22,7 +21,7 @@ from mmprompt.apis.patch_pictures import (
     spread,
     write_sheet,
 )
-from mmprompt.apis.patch_truth import SPLITS, PatchSplit, select_runs
+from mmprompt.apis.patch_truth import SPLITS, PatchSplit, progress, select_runs
 from mmprompt.apis.task_table import aligned_table, number, task_table
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file, write_json

@@ -1,5 +1,7 @@
 """Patches and true units of a config's images, side by side in the frame of the original image."""
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,16 @@ def select_runs(runs: Runs, rows: np.ndarray) -> Runs:
     kept = np.isin(runs.owner, rows)
     owner = np.searchsorted(rows, runs.owner[kept])
     return Runs(runs.size, len(rows), owner, runs.start[kept], runs.stop[kept])
+
+
+def progress(indices: range) -> Iterator[int]:
+    """Go through indices of images; say every 10 s how far."""
+    shown = time.monotonic()
+    for i in indices:
+        if time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            print(f'  {i} of {len(indices)} images', file=sys.stderr, flush=True)
+        yield i
 
 
 class PatchSplit:
