@@ -1,6 +1,7 @@
 """Every leaf: builds at its published size with the audited parameters, and runs at toy size."""
 
 import functools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,6 +42,36 @@ def pup(classes: int, channels: int, convs: int) -> int:
 
 
 SETR_PUP = pup(150, 1024, 4) + 3 * pup(150, 1024, 2)
+
+
+def samcp(
+    things: int, dim=256, channels=256, text=512, hidden=1024, ffn=2048, layers=(6, 6)
+) -> int:
+    """Parameters of a `SAMCPHead` over maps of so many channels, by its boxes in Figure 2."""
+
+    def mlp(*sizes: int) -> int:
+        return sum(a * b + b for a, b in zip(sizes, sizes[1:]))
+
+    attention, norm, feed = 4 * mlp(dim, dim), 2 * dim, mlp(dim, ffn, dim)
+    position = mlp(2 * dim, dim, dim)
+    encoder = mlp(49 * channels, hidden, dim) + norm + position
+    encoder += layers[0] * (attention + feed + 2 * norm)
+    queries = mlp(text, dim) + norm + mlp(text, 4) + things * dim
+    heads = 2 * mlp(8, 8) + mlp(8, 1)  # over the 8 similarities of a pair
+    affinity = 2 * mlp(dim, dim) + heads + 1 + dim + 1
+    decoder = layers[1] * (2 * attention + feed + 3 * norm + affinity) + position + norm
+    classifier = mlp(dim, dim) + mlp(text, dim) + 2 + text
+    return encoder + queries + decoder + classifier
+
+
+def fpn(channels: Iterable[int], width: int = 256) -> int:
+    """1x1 and 3x3 convolutions of each level, with GroupNorm."""
+    return sum(c * width + 9 * width * width + 4 * width for c in channels)
+
+
+R50_FPN = 23_454_912 + fpn(RESNET[1:])  # without the BatchNorm, which stays as it is
+SWIN_L_FPN = 195_201_204 + fpn((192, 384, 768, 1536))
+SMALL = dict(dim=128, hidden=256, ffn=512, layers=(2, 3))
 #: Trained parameters of each leaf: prompts by the rows they have, pre-training by counting.
 AUDIT = {
     'seem/focal-l_acdc-fog_zero-shot': 0,
@@ -61,6 +92,17 @@ AUDIT = {
     'seem/focal-t_cityscapes_zero-shot': 0,
     'seem/focal-t_mapillary_zero-shot': 0,
     'seem/focal-t_pascal-context_zero-shot': 0,
+    'samcp/samcp_nano_streets': fpn((24, 48, 96, 192), 64)
+    + samcp(8, channels=64, text=80, **SMALL),
+    'samcp/samcp_r50_ade20k_160k': R50_FPN + samcp(100),
+    'samcp/samcp_r50_cityscapes': R50_FPN + samcp(0),
+    'samcp/samcp_r50_coco-panoptic_12e': R50_FPN + samcp(80),
+    'samcp/samcp_r50_coco-panoptic_36e': R50_FPN + samcp(80),
+    'samcp/samcp_r50_coco-panoptic_36e_mask-dino': R50_FPN + samcp(80),
+    'samcp/samcp_r50_coco128': fpn(RESNET[1:], 128) + samcp(80, channels=128, **SMALL),
+    'samcp/samcp_swin-l_ade20k_160k': SWIN_L_FPN + samcp(100),
+    'samcp/samcp_swin-l_coco-panoptic_12e': SWIN_L_FPN + samcp(80),
+    'samcp/samcp_swin-l_coco-panoptic_36e': SWIN_L_FPN + samcp(80),
     'seem/seem-nano_streets-clear': 1_850_073,
     'seem/seem-nano_streets-clear_full': 1_850_073,
     'seem/seem-nano_camvid-day': 1_850_073,
@@ -193,7 +235,7 @@ def test_the_counts_of_the_paper():
 @every_leaf
 def test_names_its_command(leaf):
     text = (CONFIGS / f'{leaf}.py').read_text()
-    assert f'.py configs/{leaf}.py\n' in text.split('_base_')[0]
+    assert re.search(rf'\.py configs/{re.escape(leaf)}\.py[ \n]', text.split('_base_ =')[0])
 
 
 def build_on_meta(cfg: Config) -> torch.nn.Module:

@@ -292,6 +292,11 @@ def shrink(cfg: Config, folder: Path) -> Config:
         cfg.model.expected_parameters = None
     elif cfg.model.type == 'SPMSegmentor':
         _shrink_spm(cfg.model)
+    elif cfg.model.type == 'SAMCPDetector':
+        from toy_samcp_leaves import shrink_samcp
+
+        shrink_samcp(cfg, folder)
+        return _briefly(cfg, folder)
     else:
         cfg.model.seem = toy_seem(classes)
         cfg.model.base = None
@@ -306,6 +311,11 @@ def shrink(cfg: Config, folder: Path) -> Config:
             node.crop_size = (HEIGHT, WIDTH)
         if 'data_record' in node:
             node.data_record = None  # toy data have none
+    return _briefly(cfg, folder)
+
+
+def _briefly(cfg: Config, folder: Path) -> Config:
+    for node in _walk(cfg._cfg_dict):
         if 'num_workers' in node:
             node.update(num_workers=0, persistent_workers=False)
     if cfg.get('train_cfg'):

@@ -33,8 +33,9 @@ _NUMPY_CORES = ('numpy.core', 'numpy._core')
 def install_strict_loader() -> None:
     """Make every mmengine checkpoint load of this process strict, whatever the address.
 
-    Local files and http(s) are read strictly; named model zoos are resolved to their address first;
-    private storages (``s3://``, ``petrel://``, ``pavi://``) are refused. Idempotent.
+    Local files, the package's own (``mmprompt://NAME``) and http(s) are read strictly; named model
+    zoos are resolved to their address first; private storages (``s3://``, ``petrel://``,
+    ``pavi://``) are refused. Idempotent.
     """
     CheckpointLoader.register_scheme('', load_from_local_strictly, force=True)
     CheckpointLoader.register_scheme(['http://', 'https://'], load_from_http_strictly, force=True)
@@ -42,6 +43,7 @@ def install_strict_loader() -> None:
     CheckpointLoader.register_scheme(zoo, load_from_zoo_strictly, force=True)
     private = ['pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://']
     CheckpointLoader.register_scheme(private, load_from_nowhere, force=True)
+    CheckpointLoader.register_scheme('mmprompt://', load_shipped_strictly, force=True)
 
 
 def load_strict(path: str | os.PathLike, map_location: Any = 'cpu') -> dict:
@@ -263,6 +265,12 @@ def _encode(text: str, encoding: str = 'latin1') -> bytes:
 
 def load_from_local_strictly(filename: str, map_location: Any = None) -> dict:
     return load_strict(filename, map_location or 'cpu')
+
+
+def load_shipped_strictly(filename: str, map_location: Any = None) -> dict:
+    from mmprompt.common.checkpoint import resolve_weights  # which imports this module
+
+    return load_strict(resolve_weights(filename), map_location or 'cpu')
 
 
 def load_from_http_strictly(filename: str, map_location: Any = None) -> dict:

@@ -118,3 +118,10 @@ def test_private_storages_and_unknown_models_are_refused(schemes):
     for address in ('s3://bucket/x.pth', 'pavi://x', 'open-mmlab://no-such-model'):
         with pytest.raises(UserError, match='Give a path|give its path'):
             CheckpointLoader.load_checkpoint(address)
+
+
+def test_weights_of_the_package_are_found_by_name(schemes):
+    shipped = CheckpointLoader.load_checkpoint('mmprompt://seem-nano_streets')
+    assert any(name.startswith('backbone.') for name in shipped)
+    with pytest.raises(UserError, match='mmprompt ships no weights of that name'):
+        CheckpointLoader.load_checkpoint('mmprompt://seem-micro')

@@ -5,9 +5,9 @@
 # and for each split (train, val):
 #   python tools/generate_patches.py configs/_base_/datasets/samcp_coco128.py \
 #       --generator mobile-sam --split train
+_base_ = './coco-classes.py'
 dataset_type = 'CocoInstanceSegDataset'
 data_root = 'data/coco128'
-thing_classes = tuple(range(80))
 train_patches = 'data/patches/samcp_coco128_train_mobile-sam.db'
 val_patches = 'data/patches/samcp_coco128_val_mobile-sam.db'
 max_patches = 100

@@ -1,6 +1,7 @@
 # 12 epochs of COCO's 118,287 training images at 16 a step, on one GPU or divided among several.
 # Another batch size wants another number of steps:
-#   --cfg-options train_dataloader.batch_size=B train_cfg.max_iters=N param_scheduler.0.milestones="[M]"
+#   --cfg-options train_dataloader.batch_size=B train_cfg.max_iters=N \
+#       param_scheduler.0.milestones="[M]" param_scheduler.0.end=N
 steps_per_epoch = 7393
 max_iters = 12 * steps_per_epoch
 optim_wrapper = dict(
