@@ -1,5 +1,5 @@
 # Clear street scenes with patches and the metrics of all three tasks:
-#   python tools/make_streets.py --out data/streets/clear --condition clear --split train --num 3000
+#   python tools/make_streets.py --out data/streets/clear --condition clear --split train --num 500
 #   python tools/make_streets.py --out data/streets/clear --condition clear --split val --num 100
 #   python tools/make_streets.py --out data/streets/clear --condition clear --split test --num 60
 # and for each split (train, val, test):
@@ -49,6 +49,7 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        indices=500,  # of 3,000 scenes, where SEEM-nano's own are there
         pipeline=train_pipeline,
     ),
 )
