@@ -18,7 +18,7 @@ from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_com
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.patch_images import SPLITS, Picture, images_of_config, images_of_folder
 from mmprompt.common.errors import UserError
-from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
+from mmprompt.common.patch_store import PatchStore, PatchStoreWriter, merge_stores
 from mmprompt.common.processes import by_torchrun, is_first
 from mmprompt.foundation.patch_generators import GENERATORS, PatchGenerator
 from mmprompt.registry import MODELS
@@ -112,15 +112,7 @@ def merge_shards(out: Path) -> int:
             f'{out}: expected all shards beside it ({shard_path(out, (1, 2)).name} and so on), '
             f'found some missing or unfinished. Run the commands that make them.'
         )
-    store = PatchStore(paths)
-    own = ('format', 'settings_hash', 'images')
-    meta = {name: value for name, value in store.meta.items() if name not in own}
-    with PatchStoreWriter(out, meta) as writer:
-        for key in store.keys():
-            if key not in writer:
-                writer.add(key, store.get(key))
-        number = len(writer)
-        writer.finish()
+    number = len(PatchStore(merge_stores(paths, out)))
     for path in paths:
         path.unlink(missing_ok=True)
     return number

@@ -129,10 +129,6 @@ class PatchStore:
         """All keys, sorted."""
         return sorted(key for (key,) in self._rows('SELECT key FROM patches'))
 
-    def counts(self) -> dict[str, int]:
-        """How many patches each image has, without reading them."""
-        return dict(sorted(self._rows('SELECT key, count FROM patches')))
-
     def _row(self, column: str, key: object) -> tuple | None:
         shards = self._open().shard_of
         shard = 0 if shards is None else shards.get(key)

@@ -206,13 +206,12 @@ class Cropped(NamedTuple):
     regions: np.ndarray  # (M, 7, 7) bool, of the new boxes
 
 
-def cropped(patches: PatchSet, crop: Rect | None, runs: rle.Runs | None = None) -> Cropped:
+def cropped(patches: PatchSet, crop: Rect | None) -> Cropped:
     """Cut patches by a rectangle, exactly; those of which nothing is left are gone.
 
     Args:
         patches: N patches.
         crop: see `whole_pixels`; None for all of the image.
-        runs: of the patches, if they were read already.
     """
     x1, y1, x2, y2 = whole_pixels(crop, patches.size)
     left, top, right, bottom = patches.boxes.T
@@ -222,25 +221,12 @@ def cropped(patches: PatchSet, crop: Rect | None, runs: rle.Runs | None = None) 
     boxes, areas = patches.boxes.copy(), np.where(touches, patches.areas, 0)
     regions = patches.regions.copy()
     if len(across):
-        if runs is None:
-            runs = rle.parse([patches.rles[i] for i in across.tolist()], patches.size, 'patch')
-        else:
-            runs = _only(runs, across)
-        runs = rle.cut(runs, (x1, y1, x2, y2))
+        runs = rle.cut(patches.runs.select(across), (x1, y1, x2, y2))
         tight = runs.boxes()
         boxes[across], areas[across] = tight, runs.areas()
         regions[across] = region_bits(runs, tight)
     index = np.flatnonzero(areas)
     return Cropped(index, boxes[index], areas[index], regions[index])
-
-
-def _only(runs: rle.Runs, index: np.ndarray) -> rle.Runs:
-    """The runs of some of N masks, of an ascending index."""
-    number = np.full(runs.count, -1)
-    number[index] = np.arange(len(index))
-    owner = number[runs.owner]
-    mine = np.flatnonzero(owner >= 0)
-    return rle.Runs(runs.size, len(index), owner[mine], runs.start[mine], runs.stop[mine])
 
 
 def iop(patches: PatchSet, units: Sequence[bytes], crop: Rect | None = None) -> np.ndarray:

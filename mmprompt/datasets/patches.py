@@ -17,7 +17,6 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import InstanceData
 
-from mmprompt.common import rle
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet, box_iop, box_iou, cropped
@@ -206,9 +205,7 @@ def view(results: dict, place: Placement, min_area: int = 1) -> dict:
     stored, ids, units = (results.get(key) for key in ('patch_set', 'patch_ids', 'units'))
     chosen = stored if len(ids) == len(stored) else stored.select(ids)
     crop = None if place.whole else place.rect
-    # Read once, for the crop and for the overlaps; a whole image without units needs no run.
-    runs = None if units is None else rle.parse(chosen.rles, chosen.size, 'patch')
-    left = cropped(chosen, crop, runs)
+    left = cropped(chosen, crop)
     boxes = place.boxes(left.boxes)
     patches = InstanceData(
         bboxes=torch.from_numpy(boxes),
@@ -219,7 +216,7 @@ def view(results: dict, place: Placement, min_area: int = 1) -> dict:
     fields = dict(patches=patches, patch_set=stored)
     if units is None:
         return fields
-    seen = units.seen(chosen, runs, crop)
+    seen = units.seen(chosen.runs, crop)
     kept = seen.pixels >= max(min_area, 1)
     unit_boxes = place.boxes(seen.boxes[kept])
     mask_iop = seen.shared[kept][:, left.index] / np.maximum(left.areas, 1)

@@ -17,7 +17,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmprompt.common import rle
-from mmprompt.common.patches import PatchSet, as_coco, iop
+from mmprompt.common.patches import as_coco
 from mmprompt.datasets.transforms import ID_DIVISOR
 
 Rect = tuple[int, int, int, int]
@@ -134,23 +134,22 @@ class TrueUnits:
             ),
         )
 
-    def seen(self, patches: PatchSet, runs: rle.Runs, rect: Rect | None) -> Seen:
+    def seen(self, patches: rle.Runs, rect: Rect | None) -> Seen:
         """What of the units a rectangle shows.
 
         Args:
-            patches: N patches.
-            runs: of the patches.
+            patches: runs of N patches.
             rect: None for all of the image.
         """
         own = self.segments if rect is None else rle.cut(self.segments, rect)
         pixels, boxes = self.members @ own.areas(), _hulls(own.boxes(), self.members)
-        shared = self.members.astype(np.float64) @ overlaps(own, runs)
+        shared = self.members.astype(np.float64) @ overlaps(own, patches)
         if self.masks:
-            own = rle.parse(self.masks, runs.size, 'annotation')
+            own = rle.parse(self.masks, patches.size, 'annotation')
             own = own if rect is None else rle.cut(own, rect)
             some = slice(len(self.masks))
             pixels[some], boxes[some] = own.areas(), own.boxes()
-            shared[some] = shared_pixels(own, patches)
+            shared[some] = rle.shared_pixels(own, patches)
         return Seen(pixels, boxes, shared)
 
 
@@ -198,12 +197,6 @@ def _added(
 ) -> np.ndarray:
     """Sums of values by row and column, flat (rows * columns,) float64."""
     return np.bincount(row * columns + column, weights=value, minlength=rows * columns)
-
-
-def shared_pixels(masks: rle.Runs, patches: PatchSet) -> np.ndarray:
-    """Pixels that masks share with patches, (n, N) float64; both may overlap among themselves."""
-    share = iop(patches, rle.encode_runs(masks)).astype(np.float64)
-    return np.rint(share * patches.areas)  # float32 is fine enough for whole numbers below 2^23
 
 
 def _hulls(boxes: np.ndarray, members: np.ndarray) -> np.ndarray:
