@@ -1,12 +1,13 @@
 """What results the patches of a data set allow: two floors below and above any trained model.
 
 - The *merge oracle*: every true unit becomes the union of the patches that are its parts, with its
-  class and, as score, its IoU. `parts` are those that training would call so (the part assigner of
-  the config): an upper bound of a model that learns its targets. `greedy` chooses with the truth in
-  hand (`proposal_quality`): near the best that any merging of these patches could reach.
+  class and, as score, its IoU. `parts` are those that training would call so (the part assigners of
+  the config): what a model reaches that learns its targets by heart. `greedy` looks for the best
+  patches (`proposal_quality`): near what any merging of them could reach.
 - *Each patch an object*: every patch is its own object, with the class of the unit that it lies in
   most, and that share as score: what there is before anything is merged. Of overlapping patches the
-  smaller lies on top.
+  smaller lies on top. Classes are the true ones, so it is no floor of semantic segmentation, where
+  nothing must be merged.
 
 In both, a pixel that several claim is decided as well as the truth can: of the oracle's units its
 own comes first (the smaller of several), then the one whose union is purest.
@@ -49,27 +50,40 @@ class AtomResult(NamedTuple):
     segment_scores: np.ndarray  # (S,)
 
 
-def part_assigner(cfg: Config) -> Any:
-    """The part assigner of a config's model; the paper's if it names none."""
+class Assigners(NamedTuple):
+    """What a config's loss makes parts with: of instances, and of the regions of classes."""
+
+    instances: Any
+    regions: Any
+
+
+def part_assigners(cfg: Config) -> Assigners:
+    """The part assigners of a config's model; the paper's where it names none."""
+    found: dict[str, Any] = {}
     pending = [cfg.get('model')]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
-            if str(node.get('type')).rpartition('.')[2] == 'SAMCPPartAssigner':
-                return ROOT_TASK_UTILS.build(node)
+            found |= {k: node[k] for k in ('part_assigner', 'semantic_assigner') if node.get(k)}
             pending += node.values()
         elif isinstance(node, (list, tuple)):
             pending += node
-    return ROOT_TASK_UTILS.build(dict(type='mmprompt.SAMCPPartAssigner'))
+    instances = found.get('part_assigner') or {}
+    built = (
+        ROOT_TASK_UTILS.build({'type': 'mmprompt.SAMCPPartAssigner', **spec})
+        for spec in (instances, found.get('semantic_assigner') or instances)
+    )
+    return Assigners(*built)
 
 
-def assigned_members(image: TruthImage, overlaps: Overlaps, assigner: Callable) -> np.ndarray:
+def assigned_members(image: TruthImage, overlaps: Overlaps, assigners: Assigners) -> np.ndarray:
     """(K, N) bool: which patches training would call parts of which unit."""
     boxes = image.patches.boxes.astype(np.float64)
     units = image.runs.boxes().astype(np.float64)
     pairs = (overlaps.iop, box_iop(boxes, units), box_iou(boxes, units))
-    pairs = (torch.from_numpy(np.asarray(p, np.float32)) for p in pairs)
-    return assigner(*pairs).numpy() == 1
+    pairs = [torch.from_numpy(np.asarray(p, np.float32)) for p in pairs]
+    instances, regions = (assigner(*pairs).numpy() == 1 for assigner in assigners)
+    return np.where(image.units.is_instance[:, None], instances, regions)
 
 
 def segment_rows(image: TruthImage) -> np.ndarray:
@@ -229,15 +243,15 @@ def measure_floors(
 
     Args:
         split: the images.
-        cfg: names the part assigner.
+        cfg: names the part assigners.
         watch: wraps the iteration over the images, to show progress.
     """
-    assigner, floors = part_assigner(cfg), {}
+    assigners, floors = part_assigners(cfg), {}
     for i in watch(range(len(split))):
         image = split.read(i, with_sample=True)
         overlaps = Overlaps(image.runs, image.patch_runs())
         results = {
-            ORACLE: oracle(image, overlaps, assigned_members(image, overlaps, assigner)),
+            ORACLE: oracle(image, overlaps, assigned_members(image, overlaps, assigners)),
             GREEDY: oracle(image, overlaps, greedy_members(overlaps)),
             EACH: each_patch(image, overlaps),
         }

@@ -14,7 +14,7 @@ from mmprompt.apis.patch_floors import (
     each_patch,
     measure_floors,
     oracle,
-    part_assigner,
+    part_assigners,
     put_on,
 )
 from mmprompt.apis.patch_truth import PatchSplit
@@ -173,14 +173,20 @@ def test_no_patches_are_no_results(split, tmp_path):
         assert metrics['PQ'] == metrics['AP'] == metrics['AP_det'] == metrics['mIoU'] == 0
 
 
-def test_the_assigner_is_that_of_the_config(split):
-    assert part_assigner(config('x')).tau == 0.8
-    head = dict(type='SAMCPHead', targets=dict(type='mmprompt.SAMCPPartAssigner', tau=0.6))
-    own = part_assigner(config('x', parts=[dict(head=head)]))
-    assert own.tau == 0.6
+def test_the_assigners_are_those_of_the_config(split):
+    assert [a.tau for a in part_assigners(config('x'))] == [0.8, 0.8]
+    loss = dict(type='SAMCPLoss', part_assigner=dict(tau=0.6))
+    assert [a.tau for a in part_assigners(config('x', parts=[dict(loss=loss)]))] == [0.6, 0.6]
+    loss['semantic_assigner'] = dict(type='SAMCPPartAssigner', low_quality=None, tau=0.95)
+    own = part_assigners(config('x', head=dict(loss=loss)))
     image = split.read(0, with_sample=True)
     overlaps = Overlaps(image.runs, image.patch_runs())
-    assigner = SAMCPPartAssigner(tau=0.6)
     truth = image.sample.gt_units  # what training sees of the same image
-    expected = assigner(truth.mask_iop, truth.box_iop, truth.box_iou).numpy() == 1
-    assert np.array_equal(assigned_members(image, overlaps, own), expected) and expected.any()
+    expected = [
+        SAMCPPartAssigner(**kind)(truth.mask_iop, truth.box_iop, truth.box_iou).numpy() == 1
+        for kind in (dict(tau=0.6), dict(tau=0.95, low_quality=None))
+    ]
+    found, single = assigned_members(image, overlaps, own), image.units.is_instance
+    for rows, whole in zip((single, ~single), expected):
+        assert np.array_equal(found[rows], whole[rows]) and whole[rows].any()
+    assert not np.array_equal(*expected)
