@@ -91,7 +91,7 @@ def random_output(
         ),
         boxes_instance=merged.masked_fill(~valid[..., None], 0),
         semantic_classes=torch.tensor(semantic, dtype=torch.long),
-        thing_classes=torch.tensor(things),
+        thing_classes=torch.tensor(things, dtype=torch.long),
         valid=valid,
         boxes=boxes,
         denoising=noisy,

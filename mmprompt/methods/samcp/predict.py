@@ -273,16 +273,11 @@ class SAMCPPredictor:
 
     def _rows(self, scores: ImageScores, semantic: bool = True) -> Rows:
         """What may be in the panoptic result: instance queries, and semantic ones of stuff."""
-        thing, column = (
-            scores.instance.max(dim=1)
-            if scores.instance.numel()
-            else (
-                scores.instance.new_zeros(0),
-                scores.thing_classes.new_zeros(0),
-            )
-        )
-        labels, probs = scores.thing_classes[column], thing
-        logits = scores.affinity_instance
+        labels, probs = scores.thing_classes[:0], scores.instance.new_zeros(0)
+        logits = scores.affinity_instance[:0]
+        if scores.instance.numel():
+            probs, column = scores.instance.max(dim=1)
+            labels, logits = scores.thing_classes[column], scores.affinity_instance
         if semantic:
             stuff = ~torch.isin(scores.semantic_classes, scores.thing_classes)
             labels = torch.cat([labels, scores.semantic_classes[stuff]])

@@ -157,6 +157,20 @@ def test_no_patches_claim_nothing():
     assert sample.pred_instances.masks.shape == (0, *SIZE)
 
 
+@pytest.mark.parametrize(
+    ('things', 'semantic'), [([], [0, 1, 2]), ([0, 1, 2], []), ([0, 1, 2], [0, 1, 2])], ids=str
+)
+def test_without_things_or_without_stuff(things, semantic):
+    draw = torch.Generator().manual_seed(2)
+    output, sample = random_output(draw, [6], 3, things, semantic), sample_of(random_patches(0, 6))
+    SAMCPPredictor()(output, [sample])
+    found = set(sample.pred_segments.labels.tolist())
+    assert found and found <= {0, 1, 2}
+    assert (len(sample.pred_instances) > 0) == bool(things)
+    assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1, 2, VOID}
+    assert (sample.pred_sem_seg.data != VOID).any()
+
+
 def test_the_scale_of_a_row():
     logits = torch.tensor([[-4.0, 0.0, 4.0], [2.0, 2.0, 2.0], [-300.0, -301.0, -400.0]])
     found = merging_affinity(logits, 'min-max')
