@@ -106,6 +106,7 @@ def toy_patch_dataset(
     """Config of the data set of `write_toy_patches` (which must have been called)."""
     return ConfigDict(
         type='mmseg.CityscapesDataset',
+        serialize_data=False,  # it would collect garbage first, which takes a second
         data_root=str(root),
         data_prefix=dict(img_path=f'leftImg8bit/{split}', seg_map_path=f'gtFine/{split}'),
         pipeline=toy_pipeline(Path(root) / f'toy_{split}.patches', *geometry, test=test, **load),
