@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmprompt.apis.generate_patches import parse as parse_options
 from mmprompt.foundation.seem.decoder import MAX_POINTS
 from mmprompt.methods.ssprompt.methods import choose
 
@@ -45,6 +46,11 @@ def read(path: Path) -> Config:
     return cfg
 
 
+def argument_of(key: str) -> str:
+    """`a.b.c` -> `c`; of tools/generate_patches.py `--some-thing` -> `some_thing`."""
+    return key[2:].replace('-', '_') if key.startswith('--') else key.split('.')[-1]
+
+
 def component(where: str):
     module, _, name = where.rpartition('.')
     return getattr(importlib.import_module(module), name)
@@ -64,13 +70,17 @@ def configs_with(name: str, key: str):
 
 @pytest.mark.parametrize('row', rows(), ids=lambda row: f'{row["key"]}={row["default"]}')
 def test_key_and_default(row):
-    default, argument = ast.literal_eval(row['default']), row['key'].split('.')[-1]
+    default, argument = ast.literal_eval(row['default']), argument_of(row['key'])
     if row['where'].endswith('.py'):
         assert value_at(read(ROOT / row['where']), row['key']) == default
         return
     owner = component(row['where'])
     assert inspect.signature(owner).parameters[argument].default == default
     assert argument in inspect.getdoc(owner)
+    if row['key'].startswith('--'):
+        given = parse_options(['CONFIG', row['key'], str(default)])
+        assert getattr(given, argument) == default
+        return
     used = list(configs_with(owner.__name__, row['key']))
     assert used, f'no config has a {owner.__name__} above {row["key"]}'
     for path, part in used:
@@ -92,6 +102,9 @@ SUBJECTS = dict(
     grid={'nano': 'native'},
     matcher={'nano': dict(grid=(32, 64))},
     norm_cfg={word: dict(type='SyncBN') for word in ('r101', 'ade20k')},  # for several GPUs
+    **dict.fromkeys(('cls', 'cls_weight'), {'samcp_r50_ade20k': 4.0, 'samcp_swin-l_ade20k': 4.0}),
+    num_queries={'samcp_nano': 100, 'coco128': 100},  # few instances in small pictures
+    max_patches={'coco128': 100},
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
@@ -123,9 +136,31 @@ PLAIN = dict(
         *('pretrained', 'init_cfg'),
     },
     SPMSegmentor={'classes', 'expected_parameters', 'paper_parameters'},
+    SAMCPHead={
+        *('text', 'text_dim', 'in_channels', 'dim', 'patch_encoder', 'decoder', 'classifier'),
+        *('denoising', 'loss'),
+    },
+    SAMCPPatchEncoder={
+        *('in_channels', 'dim', 'hidden', 'num_layers', 'num_heads', 'ffn_dim', 'strides'),
+        'mask_roi',  # published
+    },
+    SAMCPAffinityDecoder={
+        *('dim', 'num_layers', 'num_heads', 'ffn_dim', 'in_channels', 'num_levels'),
+        'affinity_refinement',  # published
+    },
+    SAMCPClassifier=set(),
+    SAMCPDenoising=set(),
+    SAMCPPartAssigner=set(),
+    SAMCPLoss={'part_assigner', 'assigner', 'mfl_weight', 'dice_weight'},
+    SAMCPHungarianAssigner={'mfl', 'dice', 'bbox', 'giou', 'extra'},
+    SAMCPPredictor={'semantic', 'instances', 'panoptic'},
+    LoadPatches=set(),
 )
-ROOMS = dict(FewShotDataset='datasets.few_shot') | dict.fromkeys(
-    ('SPM', 'SPMBackbone', 'SPMSegmentor'), 'methods.spm'
+ROOMS = (
+    dict(FewShotDataset='datasets.few_shot', LoadPatches='datasets.patches')
+    | dict.fromkeys(('SPM', 'SPMBackbone', 'SPMSegmentor'), 'methods.spm')
+    | {name: 'methods.samcp' for name in PLAIN if name.startswith('SAMCP')}
+    | dict(SAMCPHungarianAssigner='methods.samcp.matching_costs')
 )
 
 
