@@ -29,6 +29,7 @@ from mmprompt.evaluation.proposal_quality import (
     COCO_SIZES,
     COLUMNS,
     FINE_SIZES,
+    PART_IOP,
     RULES,
     ObjectQuality,
     Overlaps,
@@ -38,7 +39,7 @@ from mmprompt.evaluation.proposal_quality import (
     summary,
 )
 
-LABELS = dict(best='best patch', parts='union of IoP > 0.5', greedy='greedy union')
+LABELS = dict(best='best patch', parts='union of parts', greedy='greedy union')
 COVERED = 0.5  # IoU
 
 
@@ -76,12 +77,15 @@ class SplitStats:
         ]
 
 
-def measure(split: PatchSplit, regions: bool = False, watch: Callable = iter) -> SplitStats:
+def measure(
+    split: PatchSplit, regions: bool = False, iop: float = PART_IOP, watch: Callable = iter
+) -> SplitStats:
     """Measure all patches of a split.
 
     Args:
         split: the images.
         regions: measure the region of every class of an image in place of instances.
+        iop: from which share on a patch is a part of an object it lies in.
         watch: wraps the iteration over the images, to show progress.
     """
     counts, shares, rows = [], [], []
@@ -94,7 +98,9 @@ def measure(split: PatchSplit, regions: bool = False, watch: Callable = iter) ->
         counts.append(len(image.patches))
         shares.append(overlaps.patches.any(axis=0) @ overlaps.areas / overlaps.areas.sum())
         places = np.stack([np.full(len(wanted), i), wanted], axis=1)
-        rows.append((object_quality(overlaps), places, image.units.labels[wanted], objects.boxes()))
+        rows.append(
+            (object_quality(overlaps, iop), places, image.units.labels[wanted], objects.boxes())
+        )
     quality, *others = zip(*rows, strict=True)
     return SplitStats(
         np.array(counts), np.array(shares), joined(quality), *map(np.concatenate, others)
@@ -207,15 +213,16 @@ def _picture(split: PatchSplit, o: Uncovered) -> Any:
     return draw_object(open_upright(image.path), true, image.patches, o.box, caption)
 
 
-def report(split: PatchSplit, regions: bool, out: Path | None, pictures: int) -> dict[str, Any]:
+def report(split: PatchSplit, args: argparse.Namespace, out: Path | None) -> dict[str, Any]:
     """Measure, print, write. Without any instance the regions of classes are measured.
 
     Raises:
         UserError: no image has an object.
     """
-    stats = measure(split, regions, progress)
+    regions, iop = args.regions, args.part_iop
+    stats = measure(split, regions, iop, progress)
     if not len(stats.labels) and not regions:
-        regions, stats = True, measure(split, True, progress)
+        regions, stats = True, measure(split, True, iop, progress)
     if not len(stats.labels):
         raise UserError(
             f'{split.split}: expected labelled objects in {len(split)} images, found none. Correct '
@@ -224,7 +231,7 @@ def report(split: PatchSplit, regions: bool, out: Path | None, pictures: int) ->
     what = 'regions of classes' if regions else 'objects'
     print(describe(split, stats, what))
     if out is not None:
-        for path in write_uncovered(split, stats, out, pictures):
+        for path in write_uncovered(split, stats, out, args.pictures):
             print(f'  {path}')
     print(flush=True)
     return record(stats, what)
@@ -243,6 +250,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--images', type=int, help='at most so many of a split, evenly chosen')
     parser.add_argument(
         '--regions', action='store_true', help='measure regions of classes in place of instances'
+    )
+    parser.add_argument(
+        '--part-iop',
+        type=float,
+        default=PART_IOP,
+        metavar='IOP',
+        help=f'a patch that lies in an object by more is a part of it (default {PART_IOP})',
     )
     parser.add_argument(
         '--floors',
@@ -266,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
         splits, floors = {}, {}
         for name in dict.fromkeys(args.split):
             split = PatchSplit(cfg, name, args.store, args.images)
-            splits[name] = report(split, args.regions, out, args.pictures)
+            splits[name] = report(split, args, out)
             if args.floors:
                 found = measure_floors(split, cfg, progress)
                 splits[name]['floors'] = {f: _finite(m) for f, m in found.items()}

@@ -57,7 +57,7 @@ def test_all_numbers_are_those_of_a_loop(seed):
         assert found.areas[k] == true.sum()
         assert found.best[k] == pytest.approx(max(each))
         assert found.best_patch[k] == (int(np.argmax(each)) if max(each) else -1)
-        inside = [i for i, p in enumerate(patches) if (p & true).sum() > 0.5 * p.sum()]
+        inside = [i for i, p in enumerate(patches) if (p & true).sum() > 0.8 * p.sum()]
         merged = union(patches, inside or [int(np.argmax(each))])
         assert found.parts[k] == pytest.approx(iou(true, merged))
         assert found.covered[k] == pytest.approx(
@@ -93,8 +93,8 @@ def test_disjoint_patches_of_more_than_half_never_hurt_and_greedy_finds_them_all
     cells &= random.random(cells.shape) < 0.8
     overlaps = overlaps_of(true, cells)
     limit = overlaps.union_iou(greedy_members(overlaps))[0]
-    assert limit >= overlaps.union_iou(part_members(overlaps))[0] > overlaps.iou.max()
-    parts = np.flatnonzero(part_members(overlaps)[0])
+    assert limit >= overlaps.union_iou(part_members(overlaps, 0.5))[0] > overlaps.iou.max()
+    parts = np.flatnonzero(part_members(overlaps, 0.5)[0])
     order = [
         overlaps.union_iou(np.isin(np.arange(25), parts[:n])[None])[0]
         for n in range(1, len(parts) + 1)
@@ -141,3 +141,14 @@ def test_sizes_divide_all_objects():
         parts = [of_size(quality, *limits) for limits in sizes.values()]
         assert np.concatenate([p.areas for p in parts]).tolist() == quality.areas.tolist()
     assert [len(of_size(quality, *limits).areas) for limits in COCO_SIZES.values()] == [4, 2, 6]
+
+
+def test_parts_replace_the_best_patch_even_where_they_fit_worse():
+    true = np.zeros((1, 10, 10), bool)
+    true[0, 2:8, 2:8] = True
+    patches = np.zeros((2, 10, 10), bool)
+    patches[0, 1:9, 1:7], patches[1, 4:6, 4:6] = True, True  # IoP 30/48, and 1
+    found = object_quality(overlaps_of(true, patches))
+    assert found.best[0] == pytest.approx(30 / 54) and found.parts[0] == pytest.approx(4 / 36)
+    assert found.greedy[0] == pytest.approx(30 / 54)
+    assert object_quality(overlaps_of(true, patches), 0.6).parts[0] == pytest.approx(30 / 54)
