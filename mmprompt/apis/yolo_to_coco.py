@@ -73,7 +73,9 @@ def parse_split(parts: Sequence[str]) -> dict[str, int | None]:
 
 
 def draw(names: Sequence[str], split: Mapping[str, int | None], seed: int) -> dict[str, list[str]]:
-    """Divide images by the order of a digest of seed and name: the same everywhere.
+    """Divide images by the order of a digest of seed and file name: the same everywhere.
+
+    Folders do not matter where file names are unique.
 
     Returns:
         Names by part, each in its given order, and those that are in none under ''.
@@ -81,7 +83,10 @@ def draw(names: Sequence[str], split: Mapping[str, int | None], seed: int) -> di
     Raises:
         UserError: there are fewer images than asked for.
     """
-    order = sorted(names, key=lambda n: hashlib.sha256(f'{seed}/{n}'.encode()).digest())
+    short = {name: PurePosixPath(name).name for name in names}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in names}
+    order = sorted(names, key=lambda n: hashlib.sha256(f'{seed}/{short[n]}'.encode()).digest())
     wanted = sum(number or 0 for number in split.values())
     if wanted > len(order):
         raise UserError(

@@ -84,6 +84,10 @@ def test_a_split_is_the_same_whatever_the_order_and_loses_no_image(data, capsys)
     again = draw(names[::-1], dict(a=20, b=None), 0)
     assert set(first['a']) == set(again['a']) and len(first['b']) == 30 and not first['']
     assert first['a'] == [n for n in names if n in set(first['a'])]
+    below = draw([f'train/{n}' for n in names], dict(a=20), 0)
+    assert below['a'] == [f'train/{n}' for n in first['a']]
+    twice = [f'{folder}/{n}' for n in names for folder in 'xy']
+    assert sum(map(len, draw(twice, dict(a=50, b=50), 0).values())) == 100
     assert set(first['a']) != set(draw(names, dict(a=20, b=None), 1)['a'])
 
 
