@@ -199,8 +199,8 @@ def main(arguments: list[str] | None = None) -> None:
     writer.writerows(table(measure(options), options))
     print(text.getvalue(), end='')
     if options.out:
-        with atomic_file(options.out) as path:
-            Path(path).write_text(text.getvalue(), encoding='utf-8')
+        with atomic_file(options.out) as stream:
+            stream.write(text.getvalue().encode())
 
 
 if __name__ == '__main__':

@@ -122,3 +122,17 @@ def test_texts_of_77_tokens_change_no_embedding(method, monkeypatch):
     pad_texts(prompt)
     torch.testing.assert_close(prompt(), short, rtol=1e-12, atol=1e-12)
     assert lengths[0] < lengths[1] == 77
+
+
+def test_patch_loading_beside_decoded_masks(tmp_path):
+    small = ['--size', '60', '80', '--patches', '12', '--images', '2', '--clock', 'processor']
+    done = run('patch_loading', *small, '--out', str(tmp_path / 'table.csv'))
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / 'table.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    steps = ['load', 'units', 'warp and IoP', 'all']
+    assert [(row['way'], row['step']) for row in rows] == [
+        (way, step) for way in ('runs', 'masks') for step in steps
+    ]
+    assert all(float(row['ms']) > 0 for row in rows) and rows[-1]['ratio'] == '1.000'
+    assert done.stdout == (tmp_path / 'table.csv').read_text()

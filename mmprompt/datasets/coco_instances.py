@@ -70,6 +70,8 @@ class CocoInstanceSegDataset(BaseSegDataset):
                 label_map=None,
                 reduce_zero_label=False,
                 seg_fields=[],
+                # Loading the image says it again; who reads the labels alone needs it here.
+                **({'ori_shape': (image['height'], image['width'])} if 'height' in image else {}),
             )
             for image in self._json['images']
         ]

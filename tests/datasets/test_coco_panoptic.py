@@ -161,14 +161,14 @@ def test_few_shots_of_it(cityscapes):
     assert 'gt_segments' in few[0]['data_samples']
 
 
-def load(tmp_path, ids: np.ndarray, segments: list[dict]) -> dict:
+def load(tmp_path, ids: np.ndarray, segments: list[dict], pipeline=None) -> dict:
     init_default_scope('mmprompt')
     write_png(ids, tmp_path / 'png/a.png')
     (tmp_path / 'images').mkdir(exist_ok=True)
     Image.fromarray(np.zeros((*ids.shape, 3), np.uint8)).save(tmp_path / 'images/a.png')
     path = write_json(tmp_path / 'a.json', segments)
     prefix = dict(img_path=str(tmp_path / 'images'), seg_map_path=str(tmp_path / 'png'))
-    return CocoPanopticSegDataset(str(path), prefix, pipeline=PIPELINE[:2])[0]
+    return CocoPanopticSegDataset(str(path), prefix, pipeline=pipeline or PIPELINE[:2])[0]
 
 
 def car(segment_id: int, **more) -> dict:
@@ -203,6 +203,15 @@ def test_png_and_json_that_disagree_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             load(tmp_path, ids, segments)
+
+
+def test_segments_that_nothing_shows_can_be_allowed(tmp_path):
+    ids = np.array([[1, 2]])
+    allowed = [PIPELINE[0], dict(PIPELINE[1], allow_hidden=True)]
+    results = load(tmp_path, ids, [car(1), car(2), car(7)], allowed)
+    assert results['gt_panoptic_map'].tolist() == [[14001, 14002]]
+    with pytest.raises(UserError, match=r'1 others \(\[2\]'):
+        load(tmp_path, ids, [car(1), car(7)], allowed)
 
 
 def test_bad_files_are_named(cityscapes):

@@ -1,16 +1,20 @@
 """Geometry that was not recorded is found; geometry that was is not suspected."""
 
+from pathlib import Path
+
 import mmcv
 import numpy as np
 import pytest
 from mmcv.transforms import BaseTransform, Compose
+from mmengine.config import Config
 from toy_patches import THINGS, toy_patch_dataset, write_toy_patches
 
 from mmprompt.common.errors import UserError
 from mmprompt.datasets.patch_geometry import Placement, check_pipeline, placement, remember
-from mmprompt.registry import DATASETS, TRANSFORMS
+from mmprompt.registry import DATASETS, METRICS, TRANSFORMS
 
 SIZE = (120, 160)
+BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 
 
 def photograph(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -213,6 +217,31 @@ def test_pipelines_without_patches_may_do_what_they_like():
     built = [TRANSFORMS.build(s) for s in (MMSEG_FLIP, dict(type='mmseg.PackSegInputs'))]
     check_pipeline(Compose(built))
     check_pipeline(None)
+
+
+@pytest.mark.parametrize('path', sorted(BASES.glob('samcp_*.py')), ids=lambda path: path.stem)
+def test_our_own_pipelines_record_all(path):
+    cfg = Config.fromfile(path)
+    for split in ('train', 'val', 'test'):
+        if loader := cfg.get(f'{split}_dataloader'):
+            steps = [TRANSFORMS.build(step) for step in loader.dataset.pipeline]
+            assert type(steps[1]).__name__ == 'LoadPatches'
+            assert type(steps[-1]).__name__ == 'PackPatchInputs'
+            check_pipeline(Compose(steps))
+
+
+def test_streets_as_configured(tmp_path):
+    cfg = Config.fromfile(BASES / 'samcp_streets.py')
+    for split in ('train', 'val', 'test'):
+        store = write_toy_patches(tmp_path, images=2, split=split)
+        config = cfg[f'{split}_dataloader'].dataset
+        config.update(data_root=str(tmp_path), serialize_data=False)
+        config.pipeline[1].store = str(store)
+        sample = DATASETS.build(dict(type='GuardedDataset', dataset=config))[0]['data_samples']
+        assert len(sample.patches) and len(sample.gt_units)
+        assert ('gt_panoptic_seg' in sample) == (split != 'train')
+    for metric in cfg.test_evaluator:
+        METRICS.build(metric)
 
 
 def test_places_by_hand():
