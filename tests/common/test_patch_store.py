@@ -230,27 +230,15 @@ def test_an_image_is_safe_as_soon_as_it_is_added(tmp_path):
         assert len(PatchStore(writer.finish()).get('5.png')) == 50
 
 
-def _read_all(store, queue):
-    queue.put({key: store.get(key).rles for key in store.keys()})
-
-
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_workers(store, method):
+@pytest.mark.parametrize(('method', 'workers'), [('fork', 4), ('spawn', 1)])
+def test_workers(store, method, workers):
     opened = PatchStore(store)
-    expected = {key: opened.get(key).rles for key in opened.keys()}  # open in the parent
-    context = multiprocessing.get_context(method)
-    queue = context.Queue()
-    workers = [
-        context.Process(target=_read_all, args=(opened, queue))
-        for _ in range(4 if method == 'fork' else 1)
-    ]
-    for worker in workers:
-        worker.start()
-    for _ in workers:
-        assert queue.get(timeout=300) == expected
-    for worker in workers:
-        worker.join()
-    assert {key: opened.get(key).rles for key in opened.keys()} == expected
+    keys = opened.keys()
+    expected = [opened.get(key) for key in keys]  # open in the parent, before it forks
+    with multiprocessing.get_context(method).Pool(workers) as pool:
+        for found, other in zip(pool.map(opened.get, keys * 20, chunksize=1), expected * 20):
+            assert_same(found, other)
+    assert_same(opened.get(keys[0]), expected[0])
 
 
 def test_threads(store):
