@@ -63,31 +63,33 @@ def draw_object(
         caption: a line below.
     """
     x1, y1, x2, y2 = window(box, patches.size)
-    crop = picture.crop((x1, y1, x2, y2))
-    pixels = np.asarray(crop)
-    mask = true[y1:y2, x1:x2]
-    inner = mask.copy()
-    for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
-        inner &= np.roll(mask, step, axis)
-    outlined = np.where((mask & ~inner)[..., None], GREEN, pixels).astype(np.uint8)
+    scale = CELL / max(x2 - x1, y2 - y1)
+    size = tuple(max(1, round(side * scale)) for side in (x2 - x1, y2 - y1))
+
+    def cell(mask: np.ndarray) -> np.ndarray:
+        part = Image.fromarray(mask[y1:y2, x1:x2])
+        return np.asarray(part.resize(size, Image.Resampling.NEAREST))
+
+    pixels = np.asarray(picture.crop((x1, y1, x2, y2)).resize(size, Image.Resampling.BILINEAR))
+    mask = cell(true)
+    inner = np.pad(mask, 2)
+    for _ in range(2):  # the outline is two pixels wide, so that the box leaves one of them
+        inner = inner[2:, 1:-1] & inner[:-2, 1:-1] & inner[1:-1, 2:] & inner[1:-1, :-2]
+    outlined = np.where((mask & ~inner)[..., None], GREEN, pixels)
     left, top, right, bottom = patches.boxes.T
     near = np.flatnonzero((left < x2) & (right > x1) & (top < y2) & (bottom > y1))
     near = near[np.argsort(-patches.areas[near], kind='stable')]
-    shaded = pixels.astype(float)
-    for i, cut in zip(near.tolist(), patches.select(near).decode()[:, y1:y2, x1:x2]):
+    shaded = pixels
+    for i, patch in zip(near.tolist(), patches.select(near).decode()):
         colour = np.random.default_rng(i).integers(30, 256, 3)
-        shaded = np.where(cut[..., None], 0.45 * pixels + 0.55 * colour, shaded)
+        shaded = np.where(cell(patch)[..., None], 0.45 * pixels + 0.55 * colour, shaded)
     sheet = Image.new('RGB', (2 * CELL + 2, CELL + CAPTION), 'white')
-    scale = CELL / max(crop.size)
-    size = tuple(max(1, round(side * scale)) for side in crop.size)
-    corners = [((box[0] - x1) * scale, (box[1] - y1) * scale)]
-    corners.append(
-        (min((box[2] - x1) * scale, size[0] - 1), min((box[3] - y1) * scale, size[1] - 1))
-    )
-    for n, cell in enumerate((outlined, shaded.astype(np.uint8))):
-        cell = Image.fromarray(cell).resize(size, Image.Resampling.BILINEAR)
-        ImageDraw.Draw(cell).rectangle([*corners[0], *corners[1]], outline=YELLOW)
-        sheet.paste(cell, (n * (CELL + 2), 0))
+    corners = [(side - start) * scale for side, start in zip(box, (x1, y1, x1, y1))]
+    corners = [min(corner, side - 1) for corner, side in zip(corners, size * 2)]
+    for n, part in enumerate((outlined, shaded)):
+        part = Image.fromarray(part.astype(np.uint8))
+        ImageDraw.Draw(part).rectangle(corners, outline=YELLOW)
+        sheet.paste(part, (n * (CELL + 2), 0))
     ImageDraw.Draw(sheet).text((2, CELL + 2), caption, fill='black')
     return sheet
 
