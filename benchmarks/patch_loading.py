@@ -32,6 +32,9 @@ from mmprompt.datasets.transforms import ID_DIVISOR, describe_segments
 
 CLOCKS = dict(wall=time.perf_counter, processor=time.process_time)
 CLASSES, THINGS = 20, tuple(range(8))
+#: Pixels by which edges of patches tremble. So a patch has some 160 runs at 480x640; those that
+#: MobileSAM finds on photographs of COCO have 120 on average.
+RAGGED = 0.2
 HEADER = ('way', 'step', 'images', 'height', 'width', 'patches', 'ms', 'ratio')
 
 
@@ -42,7 +45,7 @@ def superpixels(random: np.random.Generator, size: tuple[int, int], count: int) 
     shift = [
         cv2.resize(each, (width, height), interpolation=cv2.INTER_CUBIC) * 8 for each in coarse
     ]
-    noise = random.standard_normal((2, height, width))
+    noise = random.standard_normal((2, height, width)) * RAGGED
     y, x = np.mgrid[:height, :width]
     place = np.stack([y + shift[0] + noise[0], x + shift[1] + noise[1]], axis=-1)
     side = (height * width / count) ** 0.5
@@ -63,7 +66,7 @@ def sample(seed: int, size: tuple[int, int], count: int) -> tuple[np.ndarray, ..
     cells = random.permutation(fine.max() + 1)
     masks = [fine == cell for cell in cells[: count * 2 // 3]]
     while len(masks) < count:  # larger ones that overlap, as proposals do
-        masks.append(np.isin(fine, random.choice(cells, random.integers(2, 12))))
+        masks.append(np.isin(fine, random.choice(cells, random.integers(2, 9))))
     masks = np.stack([mask for mask in masks if mask.any()][:count])
     image = (units[..., None] * [7, 11, 13] % 256).astype(np.uint8)
     return image, panoptic, masks
