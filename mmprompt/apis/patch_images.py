@@ -78,8 +78,8 @@ def _listed(dataset: Any, source: str) -> Iterator[tuple[Path, Path | None]]:
     inner = vars(dataset).get('dataset')
     if inner is not None:
         images = list(_listed(inner, source))
-        if hasattr(dataset, 'inner_index'):
-            images = [images[dataset.inner_index(i)] for i in range(len(dataset))]
+        if hasattr(dataset, 'inner_index'):  # of what repeats, each image is listed once
+            images = [images[dataset.inner_index(i) % len(images)] for i in range(len(dataset))]
         yield from images
         return
     prefix = getattr(dataset, 'data_prefix', None) or {}

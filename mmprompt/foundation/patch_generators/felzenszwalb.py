@@ -7,7 +7,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.patches import PatchSet, as_coco, encode
+from mmprompt.common.patches import PatchSet, as_coco
+from mmprompt.common.rle import Runs, encode_runs
 from mmprompt.foundation.patch_generators.base import PatchGenerator
 from mmprompt.registry import MODELS
 
@@ -33,8 +34,8 @@ class FelzenszwalbPatches(PatchGenerator):
 
     def __init__(
         self,
-        scales: Sequence[float] = (10, 40, 120, 400),
-        sigma: float = 0.5,
+        scales: Sequence[float] = (30, 150, 600),
+        sigma: float = 0.3,
         min_size: int = 12,
         reference: int = 128 * 256,
         same: float = 0.9,
@@ -67,22 +68,27 @@ class FelzenszwalbPatches(PatchGenerator):
                 min_size=max(1, round(self.min_size * larger)),
                 channel_axis=-1,
             )
-            rles += self._new(segments(labels), rles, size)
+            rles += self._new(segments(labels, self.max_share), rles, size)
         return PatchSet.from_rles(rles, size)
 
     def _new(self, found: list[bytes], before: list[bytes], size: tuple[int, int]) -> list[bytes]:
-        """Those of `found` that are not too large and not like one of `before`."""
-        coded = as_coco(found, size)
-        kept = coco_mask.area(coded) <= self.max_share * size[0] * size[1]
-        if before:
-            iou = coco_mask.iou(coded, as_coco(before, size), [0] * len(before))
-            kept &= iou.max(1) <= self.same
-        return [rle for rle, keep in zip(found, kept) if keep]
+        """Those of `found` that are not like one of `before`."""
+        if not found or not before:
+            return found
+        iou = coco_mask.iou(as_coco(found, size), as_coco(before, size), [0] * len(before))
+        return [rle for rle, same in zip(found, iou.max(1)) if same <= self.same]
 
 
-def segments(labels: np.ndarray) -> list[bytes]:
-    """Compressed counts of each label of a map (H, W), in the order of labels."""
-    return [rle for i in np.unique(labels) for rle in encode((labels == i)[None])]
+def segments(labels: np.ndarray, max_share: float = 1.0) -> list[bytes]:
+    """Compressed counts of the labels of a map (H, W), in their order; the largest left out."""
+    line = labels.T.ravel()  # column by column, as COCO goes
+    start = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
+    stop = np.concatenate([start[1:], [line.size]])
+    names, owner = np.unique(line[start], return_inverse=True)
+    order = np.argsort(owner, kind='stable')
+    runs = Runs(labels.shape, len(names), owner[order], start[order], stop[order])
+    fits = runs.areas() <= max_share * line.size
+    return [rle for rle, fit in zip(encode_runs(runs), fits) if fit]
 
 
 def _felzenszwalb():
