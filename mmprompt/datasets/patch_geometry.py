@@ -219,7 +219,7 @@ def _check_view(results: dict, place: Placement) -> None:
     recorded = _likeness(view, now, place.original(points) / np.array(place.size[::-1]))
     others = [place.original(p) / np.array(place.size[::-1]) for p in mirrored]
     others += [p / far for p in (points, *mirrored)]  # the whole image, stretched
-    # Scenes are much alike when flipped, so unlikeness is compared; a faithful record leaves little.
+    # Scenes are much alike when flipped, so unlikeness is compared: a true record leaves little.
     found = 1 - max(_likeness(view, now, other) for other in others)
     if recorded < 0.9 and found < 0.25 * (1 - recorded):
         raise _moved(results, 'the image is the original flipped or resized in another way')
