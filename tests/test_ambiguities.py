@@ -1,6 +1,7 @@
 """docs/ambiguities.md against the code: every key exists and every default is the real one."""
 
 import ast
+import copy
 import functools
 import importlib
 import inspect
@@ -107,6 +108,25 @@ SUBJECTS = dict(
     max_patches={'coco128': 100},
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
+#: The readings of SAM-CP's research code, which one leaf has.
+RELEASED = dict(
+    semantic_classes='stuff',
+    query_enhancement=False,
+    prior='every_layer',
+    affinity_ffn_dim=2048,
+    affinity_rectified=True,
+    low_quality='code',
+    ignore_band=0.5,
+    semantic_assigner=dict(type='SAMCPPartAssigner', low_quality=None),
+    self_affinity=0.0,
+    cls_normaliser='positives',
+    mask_normaliser='branch',
+    empty_classes='negative',
+    min_box_iou=0.5,
+    semantic_from='panoptic',
+    unclaimed='void',
+)
+SUBJECTS |= {name: {'released': value} for name, value in RELEASED.items()}
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
 PLAIN = dict(
     SpaPrompt={'dim', 'init_cfg'},
@@ -167,6 +187,21 @@ ROOMS = (
 def test_there_are_rows_and_no_row_twice():
     found = [(row['key'], row['where']) for row in rows()]
     assert len(found) > 20 and len(set(found)) == len(found)
+
+
+def test_the_released_leaf_has_all_readings_of_the_code():
+    """And nothing else of the head, beside the schedule."""
+    leaf = ROOT / 'configs/samcp/samcp_r50_coco-panoptic_12e.py'
+    theirs = read(leaf.with_name(f'{leaf.stem}_released.py')).model
+    ours = copy.deepcopy(read(leaf).model)
+    for name, value in RELEASED.items():
+        (key,) = {
+            r['key'] for r in rows() if r['key'].split('.')[-1] == name and 'model.' in r['key']
+        }
+        owner = value_at(dict(model=ours), key.rpartition('.')[0])
+        assert owner[name] != value
+        owner[name] = value
+    assert ours == theirs
 
 
 @pytest.mark.parametrize('name', PLAIN)

@@ -45,7 +45,14 @@ SETR_PUP = pup(150, 1024, 4) + 3 * pup(150, 1024, 2)
 
 
 def samcp(
-    things: int, dim=256, channels=256, text=512, hidden=1024, ffn=2048, layers=(6, 6)
+    things: int,
+    dim=256,
+    channels=256,
+    text=512,
+    hidden=1024,
+    ffn=2048,
+    layers=(6, 6),
+    affinity_ffn=0,
 ) -> int:
     """Parameters of a `SAMCPHead` over maps of so many channels, by its boxes in Figure 2."""
 
@@ -58,7 +65,8 @@ def samcp(
     encoder += layers[0] * (attention + feed + 2 * norm)
     queries = mlp(text, dim) + norm + mlp(text, 4) + things * dim
     heads = 2 * mlp(8, 8) + mlp(8, 1)  # over the 8 similarities of a pair
-    affinity = 2 * mlp(dim, dim) + heads + 1 + dim + 1
+    projections = mlp(dim, affinity_ffn, dim) if affinity_ffn else mlp(dim, dim)
+    affinity = 2 * projections + heads + 1 + dim + 1
     decoder = layers[1] * (2 * attention + feed + 3 * norm + affinity) + position + norm
     classifier = mlp(dim, dim) + mlp(text, dim) + 2 + text
     return encoder + queries + decoder + classifier
@@ -97,6 +105,7 @@ AUDIT = {
     'samcp/samcp_r50_ade20k_160k': R50_FPN + samcp(100),
     'samcp/samcp_r50_cityscapes': R50_FPN + samcp(0),
     'samcp/samcp_r50_coco-panoptic_12e': R50_FPN + samcp(80),
+    'samcp/samcp_r50_coco-panoptic_12e_released': R50_FPN + samcp(80, affinity_ffn=2048),
     'samcp/samcp_r50_coco-panoptic_36e': R50_FPN + samcp(80),
     'samcp/samcp_r50_coco-panoptic_36e_mask-dino': R50_FPN + samcp(80),
     'samcp/samcp_r50_coco128': fpn(RESNET[1:], 128) + samcp(80, channels=128, **SMALL),
