@@ -30,7 +30,8 @@ def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nd
     return table[np.where(inside, labels, len(palette))]
 
 
-def _save(figure, path: str | Path) -> None:
+def save_figure(figure, path: str | Path) -> None:
+    """Write a figure as PNG, whole or not at all, and close it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.part.png')
@@ -57,7 +58,7 @@ def draw_scenes(scenes: Sequence[Mapping[str, np.ndarray]], path: str | Path) ->
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=11)
     figure.subplots_adjust(wspace=0.02, hspace=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_weights(
@@ -99,7 +100,7 @@ def draw_weights(
     other = axis.twinx()
     other.set_ylim(0.5 + reach, 0.5 - reach)
     other.set_ylabel('1 - w, of the default')
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curve(
@@ -129,4 +130,4 @@ def draw_curve(
     axis.set_xlabel('images per class')
     axis.set_ylabel(metric)
     axis.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)

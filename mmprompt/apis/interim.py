@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmprompt.apis.figures import colour_labels, draw_scenes
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import Inferencer
+from mmprompt.common.prompt_file import PromptFile
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.spm import SPMSegmentor
 from mmprompt.methods.spm.stages import OUT
@@ -41,7 +42,7 @@ def picture_interim(
     name: str,
     config: Config,
     data: ConfigDict,
-    prompt: Path,
+    prompt: PromptFile,
     out: Path,
     count: int,
     device: str,
@@ -56,7 +57,7 @@ def picture_interim(
         name: of the run, in the name of the picture.
         config: of the run.
         data: config of the test data, without wrappers.
-        prompt: file of what was learned.
+        prompt: what was learned, read from its file.
         out: folder of the picture.
         count: images, spread evenly over the data.
         device: where the network runs.
@@ -65,7 +66,7 @@ def picture_interim(
     Returns:
         The file; none without prompts.
     """
-    segment = Inferencer(config, prompt, device)
+    segment = Inferencer(config, prompt.path, device)
     if not segment.model.backbone.prompt_at:
         return []
     segment.model.test_cfg = ConfigDict(mode='whole')

@@ -18,9 +18,10 @@ from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_w
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
 from mmprompt.apis.interim import is_spm, picture_interim
+from mmprompt.apis.samcp_pictures import is_samcp, picture_merging
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
-from mmprompt.common.prompt_file import PROMPT_FILE, PromptFile
+from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE, PromptFile
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.ssprompt.prompt_sets import class_weights
 
@@ -32,6 +33,9 @@ Written to OUT:
   scenes.png         test images: image, truth, the frozen model, and a column per run
   interim_RUN.png    of a run of SPM: image, truth, the interim map before each place that is
                      prompted (colours mixed by probability), and the result
+  merged_RUN.png     of a run of SAM-CP: image, patches, truth, and the three results
+  tsne_RUN.png       features of its patches in two dimensions, before and after the patch encoder,
+                     coloured by true class and by true instance
   weights_RUN.png    w and 1 - w of each class: w multiplies the learned embedding, 1 - w that of
                      the class name (Eq. 6). With --counts, how often each name was counted, below.
   weights.csv        the same numbers: run, class, w, 1-w, count
@@ -62,16 +66,18 @@ class Run:
         Raises:
             UserError: there is no config or no prompt file in it.
         """
-        configs, path = sorted(folder.glob('*.py')), folder / PROMPT_FILE
+        configs = sorted(folder.glob('*.py'))
+        config = Config.fromfile(str(configs[0])) if len(configs) == 1 else Config()
+        path = folder / (HEAD_FILE if is_samcp(config) else PROMPT_FILE)
         if len(configs) != 1 or not path.is_file():
             raise UserError(
                 f'{folder}: expected the work directory of a finished training, with its config '
-                f'and {PROMPT_FILE}, found {len(configs)} configs and '
-                f'{"a" if path.is_file() else "no"} prompt file. Train with tools/train.py, or '
+                f'and {path.name}, found {len(configs)} configs and '
+                f'{"one" if path.is_file() else "no"} such file. Train with tools/train.py, or '
                 f'correct the path.'
             )
-        prompt = PromptFile.load(path)
-        return cls(folder.resolve().name, folder, Config.fromfile(str(configs[0])), prompt)
+        prompt = PromptFile.load(path, kinds=('prompt', 'head'))
+        return cls(folder.resolve().name, folder, config, prompt)
 
     @property
     def shots(self) -> int:
@@ -299,14 +305,14 @@ def pictures(
         found.update(lines_of_table(table))
     drawn = picture_weights(runs, out, counts)
     drawn += picture_shots(found, out)
-    prompted = [run for run in runs if is_spm(run.config)]
-    others = [run for run in runs if not is_spm(run.config)]
-    for run in prompted if count else ():
+    others = [run for run in runs if not (is_spm(run.config) or is_samcp(run.config))]
+    for run in runs if count else ():
+        if run in others:
+            continue
         init_default_scope(run.config.get('default_scope', 'mmprompt'))
         data = _inside(run.config.test_dataloader.dataset, 'pipeline')
-        drawn += picture_interim(
-            run.name, run.config, data, run.prompt.path, out, count, device, WIDEST
-        )
+        draw = picture_merging if is_samcp(run.config) else picture_interim
+        drawn += draw(run.name, run.config, data, run.prompt, out, count, device, WIDEST)
     if others and count:
         drawn += picture_scenes(others, out, count, device)
     if not drawn:
