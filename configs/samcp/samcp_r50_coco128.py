@@ -3,9 +3,7 @@
 # of docs/results.md. docs/datasets.md says where images, weights and embeddings are from.
 #   python tools/yolo_to_coco.py --images data/coco128_seg/images --labels data/coco128_seg/labels \
 #       --out data/coco128 --split train=100 val=rest --link
-# Patches, for --split train and val, and what these can become:
-#   python tools/generate_patches.py configs/_base_/datasets/samcp_coco128.py \
-#       --generator mobile-sam --split train
+# Patches, as configs/_base_/datasets/samcp_coco128.py says, and what these can become:
 #   python tools/patch_stats.py configs/samcp/samcp_r50_coco128.py --split train test --floors
 # and then
 #   python tools/train.py configs/samcp/samcp_r50_coco128.py

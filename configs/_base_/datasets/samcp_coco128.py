@@ -2,14 +2,14 @@
 # images have none), 100 to train and 26 to test, with MobileSAM's patches. All classes are things.
 #   python tools/yolo_to_coco.py --images data/coco128_seg/images --labels data/coco128_seg/labels \
 #       --out data/coco128 --split train=100 val=rest --link
-# and for each split (train, val):
-#   python tools/generate_patches.py configs/_base_/datasets/samcp_coco128.py \
-#       --generator mobile-sam --split train
+# and the patches of both splits in one file (half a minute an image on a busy core):
+#   python tools/generate_patches.py --images data/coco128/images --generator mobile-sam \
+#       --points-per-side 16 --denser 1 --crops none --dtype bfloat16 \
+#       --out data/patches/coco128_mobile-sam.db
 _base_ = './coco-classes.py'
 dataset_type = 'CocoInstanceSegDataset'
 data_root = 'data/coco128'
-train_patches = 'data/patches/samcp_coco128_train_mobile-sam.db'
-val_patches = 'data/patches/samcp_coco128_val_mobile-sam.db'
+train_patches = val_patches = 'data/patches/coco128_mobile-sam.db'
 max_patches = 100
 
 # The long side is bounded by the larger number, which no image reaches.
