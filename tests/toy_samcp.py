@@ -37,6 +37,13 @@ def toy_head(**head) -> dict:
     return config
 
 
+def stir_affinity(head: torch.nn.Module) -> None:
+    """Affinities that differ, as after some training; equal ones leave the matching to rounding."""
+    for layer in head.decoder.layers:
+        torch.nn.init.normal_(layer.affinity.mlp[-1].weight, std=3)
+        torch.nn.init.normal_(layer.affinity.patch_bias)
+
+
 def write_text(path) -> str:
     """A file of class embeddings."""
     rows = torch.randn(len(CLASSES), TEXT_DIM, generator=torch.Generator().manual_seed(3))

@@ -11,6 +11,7 @@ from toy_samcp import (
     DIM,
     TEXT_DIM,
     THINGS,
+    stir_affinity,
     toy_features,
     toy_head,
     toy_levels,
@@ -34,10 +35,7 @@ def build(dtype=torch.float64, **head):
     torch.manual_seed(0)
     model = MODELS.build(toy_head(**head)).to(dtype)
     model.set_text(torch.randn(len(CLASSES), TEXT_DIM))
-    # Affinities that differ, as after some training.
-    for layer in model.decoder.layers:
-        torch.nn.init.normal_(layer.affinity.mlp[-1].weight, std=3)
-        torch.nn.init.normal_(layer.affinity.patch_bias)
+    stir_affinity(model)
     return model
 
 
