@@ -63,7 +63,7 @@ def configs_with(name: str, key: str):
     for path in sorted((ROOT / 'configs').glob('[!_]*/*.py')):
         try:
             part = value_at(read(path), owner)
-        except (KeyError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError):
             continue
         if isinstance(part, dict) and str(part.get('type')).split('.')[-1] == name:
             yield path, part

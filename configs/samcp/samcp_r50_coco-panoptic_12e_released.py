@@ -14,7 +14,7 @@ model = dict(
         ),
         loss=dict(
             part_assigner=dict(low_quality='code', ignore_band=0.5),
-            semantic_assigner=dict(type='SAMCPPartAssigner', low_quality=None),
+            semantic_assigner=dict(_delete_=True, type='SAMCPPartAssigner', low_quality=None),
             self_affinity=0.0,
             cls_normaliser='positives',
             mask_normaliser='branch',
