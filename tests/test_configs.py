@@ -349,6 +349,18 @@ def test_trains_and_predicts_at_toy_size(leaf, tmp_path):
     assert any('mIoU' in name or 'Dice' in name for name in scores)
 
 
+def test_weights_of_coco_are_measured_on_cityscapes(tmp_path):
+    """Other classes, of another number: all that is learned about classes is how texts are read."""
+    run_training(shrink(read('samcp/samcp_r50_coco-panoptic_12e'), tmp_path / 'coco'))
+    trained = tmp_path / 'coco/work/iter_1.pth'
+    cfg = shrink(read('samcp/samcp_r50_cityscapes'), tmp_path / 'streets')
+    scores = run_test(cfg, trained)
+    assert {'PQ', 'AP', 'mIoU'} <= {name.split('/')[-1] for name in scores}
+    model = build_on_meta(cfg)
+    learned = {k: v.shape for k, v in torch.load(trained, weights_only=False)['state_dict'].items()}
+    assert {k: v.shape for k, v in model.state_dict().items() if learned[k] != v.shape} == {}
+
+
 @pytest.mark.parametrize(
     ('leaf', 'file'),
     [
