@@ -116,14 +116,22 @@ class SAMPrompter:
     def _autocast(self):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
+    def _encoded(self, pixels: Tensor) -> Tensor:
+        try:
+            with self._autocast():
+                return self.model.encode(pixels)
+        except RuntimeError:  # autocast of torch 2.1 leaves out attention with a bias, on a CPU
+            if self.dtype is None:
+                raise
+            return self.model.encode(pixels)
+
     @torch.inference_mode()
     def see(self, image: np.ndarray) -> Seen:
         """Look at RGB (H, W, 3) uint8."""
         pixels, inside = square_input(image, self.side)
-        with self._autocast():
-            embedding = self.model.encode(pixels.to(self.device))[0]  # (D, h, w)
-            dense = self.model.prompt_encoder.dense()[0]
-            cells = (embedding + dense).flatten(1).t()[None].contiguous()  # (1, L, D)
+        embedding = self._encoded(pixels.to(self.device))[0]  # (D, h, w)
+        dense = self.model.prompt_encoder.dense()[0]
+        cells = (embedding + dense).flatten(1).t()[None].contiguous()  # (1, L, D)
         places = self.model.prompt_encoder.cells(embedding.shape[-2:])
         features = (cells, places.flatten(1).t()[None].contiguous(), embedding.shape[-2:])
         return Seen(image.shape[:2], inside, self.side, features)
