@@ -161,7 +161,8 @@ class PackPatchInputs(PackPanopticInputs):
     - `patch_set`: the stored `PatchSet`, in the frame of the original image.
     - `gt_units`: InstanceData of the K units that the input shows: `labels` (K,) int64;
       `is_instance` (K,) bool; `bboxes` (K, 4) as of patches; `mask_iop` (K, N) float32, the share
-      of a patch that lies in the unit, in original pixels; `box_iop` and `box_iou` (K, N) of boxes.
+      of a patch that lies in the unit, in original pixels; `box_iop` and `box_iou` (K, N) of boxes;
+      with the metainfo `noise_seed`, for what a model draws for this sample.
     - `gt_instances`: of overlapping instances, `masks` (n, H, W) bool, `labels` and `is_crowd`, in
       the frame of the original image, for evaluators.
 
@@ -188,6 +189,8 @@ class PackPatchInputs(PackPanopticInputs):
         place = placement(results)
         packed = super().transform(results)
         fields = view(results, place, self.min_area)
+        if 'gt_units' in fields:  # drawn where samples have seeds of their own
+            fields['gt_units'].set_metainfo(dict(noise_seed=int(np.random.randint(2**31))))
         if 'gt_masks_coco' in results:
             fields['gt_instances'] = results['gt_masks_coco'].decoded()
         packed['data_samples'].set_data(fields)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmprompt.common.matching import at_least_float
 from mmprompt.methods.samcp.features import ImageFeatures
@@ -97,12 +98,22 @@ class AffinitySimilarity(nn.Module):
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
         """(B, M, D) and (B, N, D) -> (B, M, N), at least float32."""
         queries, keys = self.query(queries), self.key(patches)
+        if torch.is_grad_enabled():  # eta numbers per pair, several times over: made again
+            pairs = checkpoint(
+                self._pairs, queries, keys, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            pairs = self._pairs(queries, keys)
+        bias = at_least_float(keys @ self.patch_bias.to(keys))[:, None] + self.prior  # (B, 1, N)
+        return pairs * torch.exp(-self.log_scale) + bias
+
+    def _pairs(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Projected (B, M, D) and (B, N, D) -> (B, M, N), before scale and bias."""
         heads = [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (queries, keys)]
         scaled = heads[0] * heads[0].shape[-1] ** -0.5  # (B, eta, M, D / eta)
         similarity = scaled @ heads[1].transpose(-1, -2)  # (B, eta, M, N)
         pairs = at_least_float(self.mlp(similarity.flatten(2)))  # (B, 1, M N)
-        bias = at_least_float(keys @ self.patch_bias.to(keys))[:, None] + self.prior  # (B, 1, N)
-        return pairs.view(len(keys), -1, keys.shape[1]) * torch.exp(-self.log_scale) + bias
+        return pairs.view(len(keys), -1, keys.shape[1])
 
 
 @torch.no_grad()

@@ -67,6 +67,9 @@ class SAMCPDenoising(nn.Module):
     `box_noise`, and once as a negative, whose corners move by half to all of its size times that.
     With a chance of `label_noise` / 2 a query is told a random class.
 
+    What is drawn for an image depends on the ``noise_seed`` that came with its units alone, so that
+    it is the same in any batch and in any number of processes; without one, on torch's generator.
+
     Args:
         dim: D.
         num_classes: T.
@@ -92,7 +95,7 @@ class SAMCPDenoising(nn.Module):
         """Draw the queries of a batch; R is 0 if no image has an instance of a thing class.
 
         Args:
-            units: true units of each image, boxes in pixels.
+            units: true units of each image, boxes in pixels; metainfo ``noise_seed`` if known.
             columns: (C,) column of each class among the things, -1 of stuff.
             sizes: (B, 2) height and width of each image.
         """
@@ -101,18 +104,25 @@ class SAMCPDenoising(nn.Module):
             labels = columns[unit.labels]
             rows = (unit.is_instance & (labels >= 0)).nonzero()[:, 0]  # (K,)
             boxes = unit.bboxes[rows].to(sizes) / size.flip(0).repeat(2)
-            drawn.append(self.draw(rows, labels[rows], boxes))
+            known = dict(seed=unit.noise_seed) if 'noise_seed' in unit else {}
+            drawn.append(self.draw(rows, labels[rows], boxes, **known))
         *fields, group = zip(*drawn)
         return Noised(*(stacked(field) for field in fields), stacked(group, value=-1))
 
-    def draw(self, units: Tensor, labels: Tensor, boxes: Tensor) -> Noised:
-        """Draw the queries of one image from torch's generator.
+    def draw(
+        self, units: Tensor, labels: Tensor, boxes: Tensor, seed: int | None = None
+    ) -> Noised:
+        """Draw the queries of one image.
 
         Args:
             units: (K,) rows of ``gt_units``.
             labels: (K,) columns of their classes.
             boxes: (K, 4) normalised.
+            seed: of what is drawn; None: torch's generator goes on.
         """
+        source = dict(device=units.device)
+        if seed is not None:
+            source['generator'] = torch.Generator(units.device).manual_seed(seed)
         count = len(units)
         groups = max(1, self.num_queries // count) if count else 0
         index = torch.arange(2 * count * groups, device=units.device)  # (R,)
@@ -120,13 +130,14 @@ class SAMCPDenoising(nn.Module):
         positive = part % 2 == 0
 
         told = labels[which]
-        flipped = torch.rand_like(index, dtype=boxes.dtype) < self.label_noise / 2
-        told = torch.where(flipped, torch.randint_like(told, max(self.num_classes, 1)), told)
+        flipped = torch.rand(len(index), **source) < self.label_noise / 2
+        other = torch.randint(max(self.num_classes, 1), told.shape, **source)
+        told = torch.where(flipped, other, told)
 
         box = boxes[which]  # (R, 4)
         half = (box[:, 2:] - box[:, :2]).repeat(1, 2) / 2
-        sign = torch.randint_like(box, 2) * 2 - 1
-        moved = torch.rand_like(box) + ~positive[:, None]
+        sign = torch.randint(2, box.shape, **source) * 2 - 1
+        moved = torch.rand(box.shape, dtype=box.dtype, **source) + ~positive[:, None]
         box = (box + sign * moved * half * self.box_noise).clamp(0, 1)
         return Noised(told, box, units[which], positive, part // 2)
 
