@@ -157,7 +157,7 @@ def table(options: argparse.Namespace) -> str:
         f'{options.repeats}\n\n'
         '| model | points | image | library (s) | mmprompt (s) | times as fast |\n'
         '|---|---|---|---|---|---|\n'
-        f'| {model} | {points} | {options.size[1]}x{options.size[0]} | {theirs:.2f} | {ours:.2f} | '
+        f'| {model} | {points} | {options.size[1]}x{options.size[0]} | {theirs:.3f} | {ours:.3f} | '
         f'{ratio:.2f} |\n'
     )
 

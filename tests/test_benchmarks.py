@@ -136,3 +136,64 @@ def test_patch_loading_beside_decoded_masks(tmp_path):
     ]
     assert all(float(row['ms']) > 0 for row in rows) and rows[-1]['ratio'] == '1.000'
     assert done.stdout == (tmp_path / 'table.csv').read_text()
+
+
+def test_samcp_part_by_part(tmp_path):
+    small = ['--patches', '8', '--classes', '5', '--size', '64', '96', '--repeats', '1']
+    small += ['--threads', '1', '--clock', 'processor', '--backbones', 'frozen']
+    done = run('samcp', *small, '--out', str(tmp_path / 'table'))
+    assert done.returncode == 0, done.stderr
+    tables = {}
+    for part in ('predict', 'step'):
+        with open(tmp_path / f'table_{part}.csv', newline='') as stream:
+            (tables[part],) = csv.DictReader(stream)
+    predict, step = tables['predict'], tables['step']
+    parts = [float(predict[f'{p} (s)']) for p in ('backbone', 'encoder', 'decoder', 'merging')]
+    assert min(parts) > 0 and abs(sum(parts) - float(predict['without loading (s)'])) < 3e-3
+    assert int(predict['prompts of 3.1']) >= 8 * 5
+    assert int(step['queries']) >= 8 + 5 and 8 < int(step['boxes']) <= int(step['queries'])
+    assert float(step['peak (MB)']) > float(step['counted (MB)']) * 0.5
+    assert done.stdout.count('SAM-CP with ResNet-50, 64x96') == 2
+
+
+def test_the_memory_of_a_step_of_samcp_is_as_counted(monkeypatch):
+    """The count on paper beside the tensors that autograd keeps."""
+    import torch
+    from mmengine.registry import init_default_scope
+
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    import samcp_memory
+    import samcp_scene
+
+    init_default_scope('mmprompt')
+    torch.manual_seed(0)
+    model = samcp_scene.build_model(6, frozen=False).train()
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+    alive = []  # no storage takes the place of another
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        maps = model.neck(model.backbone(torch.randn(1, 3, 64, 96)))
+    step = samcp_memory.Step(64, 96, 8, 6, 4, 600, 8, 3)
+    counted = samcp_memory.activations(step, frozen=False)
+    total = sum(kept.values()) / 1e6
+    assert total == pytest.approx(counted['backbone'] + counted['neck'], rel=0.02), len(maps)
+
+
+def test_patches_beside_the_library(tmp_path):
+    pytest.importorskip('transformers')
+    small = ['--points-per-side', '2', '--side', '128', '--size', '40', '60', '--repeats', '1']
+    done = run('patches', *small, '--threads', '1', '--out', str(tmp_path / 'table.md'))
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / 'table.md').read_text()
+    assert written == done.stdout
+    row = [cell.strip() for cell in written.splitlines()[-1].strip('|').split('|')]
+    assert row[:3] == ['small SamModel', '2 x 2', '60x40']
+    assert all(float(cell) > 0 for cell in row[3:])
