@@ -48,8 +48,8 @@ def read(path: Path) -> Config:
 
 
 def argument_of(key: str) -> str:
-    """`a.b.c` -> `c`; of tools/generate_patches.py `--some-thing` -> `some_thing`."""
-    return key[2:].replace('-', '_') if key.startswith('--') else key.split('.')[-1]
+    """`a.b.c` -> `c`; of tools/generate_patches.py `--name` -> `name`, `--options name` too."""
+    return key.removeprefix('--').split()[-1].split('.')[-1]
 
 
 def component(where: str):
@@ -79,8 +79,10 @@ def test_key_and_default(row):
     assert inspect.signature(owner).parameters[argument].default == default
     assert argument in inspect.getdoc(owner)
     if row['key'].startswith('--'):
-        given = parse_options(['CONFIG', row['key'], str(default)])
-        assert getattr(given, argument) == default
+        _, *name = row['key'].split()
+        typed = f'{argument}={default}' if name else str(default)
+        given = vars(parse_options(['CONFIG', row['key'].split()[0], typed]))
+        assert (given['options'] if name else given)[argument] == default
         return
     used = list(configs_with(owner.__name__, row['key']))
     assert used, f'no config has a {owner.__name__} above {row["key"]}'

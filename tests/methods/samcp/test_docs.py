@@ -51,7 +51,7 @@ def losses(cfg: Config) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     for layer in model.head.decoder.layers:
         for weight in (layer.affinity.mlp[-1].weight, layer.affinity.patch_bias):
-            torch.nn.init.normal_(weight, std=3, generator=generator)
+            weight.data.normal_(std=3, generator=generator)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)  # without augmentation
     samples = [dataset[i] for i in range(len(dataset))]
     batch = {key: [sample[key] for sample in samples] for key in ('inputs', 'data_samples')}
