@@ -195,6 +195,7 @@ $(RUNTIME_DONE): $(MMCV_DONE) $(REQUIREMENTS) setup.py
 	$(BIN)/python mmprompt_doctor.py
 	@touch $@
 
-$(TESTS_DONE): $(RUNTIME_DONE) requirements/tests.txt
-	$(PIP) install -c $(LOCK) -r requirements/tests.txt
+TEST_REQUIREMENTS := requirements/tests.txt $(wildcard requirements/tests-$(FAMILY).txt)
+$(TESTS_DONE): $(RUNTIME_DONE) $(TEST_REQUIREMENTS)
+	$(PIP) install -c $(LOCK) $(TEST_REQUIREMENTS:%=-r %)
 	@touch $@
