@@ -129,6 +129,7 @@ RELEASED = dict(
     unclaimed='void',
 )
 SUBJECTS |= {name: {'released': value} for name, value in RELEASED.items()}
+SUBJECTS['cls_normaliser'] |= dict.fromkeys(('samcp_nano', 'coco128'), 'positives')
 #: Arguments that leave open nothing: sizes, places, names, and parts with rows of their own.
 PLAIN = dict(
     SpaPrompt={'dim', 'init_cfg'},

@@ -1,7 +1,7 @@
 # SAM-CP in small, which needs neither a download nor a GPU: Felzenszwalb's patches on streets, the
 # frozen backbone of the SEEM-nano in the package, class names by its text encoder; all three tasks.
 # The run of docs/results.md. The scenes first:
-#   python tools/make_streets.py --out data/streets/clear --condition clear --split train --num 3000
+#   python tools/make_streets.py --out data/streets/clear --condition clear --split train --num 500
 #   python tools/make_streets.py --out data/streets/clear --condition clear --split val --num 100
 #   python tools/make_streets.py --out data/streets/clear --condition clear --split test --num 60
 # then their patches, for each of --split train, val and test, and what these can become:

@@ -1,5 +1,7 @@
 # SAM-CP in small, on the frozen backbone of the SEEM-nano in the package, whose maps are kept in
 # memory, and with its text encoder: a width of 128, two layers among patches and three of affinity.
+# The class loss is divided by the positive queries, as in the research code: by all of them (Eq. 1)
+# it is too small to be learned in few steps.
 _base_ = './samcp.py'
 model = dict(
     backbone=dict(
@@ -33,5 +35,6 @@ model = dict(
         patch_encoder=dict(hidden=256, num_layers=2, ffn_dim=512),
         decoder=dict(num_layers=3, ffn_dim=512),
         denoising=dict(num_queries=100),
+        loss=dict(cls_normaliser='positives'),
     ),
 )

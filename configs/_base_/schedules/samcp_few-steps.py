@@ -1,7 +1,7 @@
 # For the small runs: a frozen backbone, a small head that learns from nothing, few steps. Another
 # number of steps:
 #   --cfg-options train_cfg.max_iters=N train_cfg.val_interval=N param_scheduler.1.end=N
-max_iters = 2000
+max_iters = 1500
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-4, weight_decay=1e-4),
