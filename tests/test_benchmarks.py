@@ -150,7 +150,7 @@ def test_samcp_part_by_part(tmp_path):
     predict, step = tables['predict'], tables['step']
     parts = [float(predict[f'{p} (s)']) for p in ('backbone', 'encoder', 'decoder', 'merging')]
     assert min(parts) > 0 and abs(sum(parts) - float(predict['without loading (s)'])) < 3e-3
-    assert int(predict['prompts of 3.1']) >= 8 * 5
+    assert int(predict['prompts of 3.1']) > 5 * 5
     assert int(step['queries']) >= 8 + 5 and 8 < int(step['boxes']) <= int(step['queries'])
     assert float(step['peak (MB)']) > float(step['counted (MB)']) * 0.5
     assert done.stdout.count('SAM-CP with ResNet-50, 64x96') == 2
