@@ -195,7 +195,7 @@ $(RUNTIME_DONE): $(MMCV_DONE) $(REQUIREMENTS) setup.py
 	$(BIN)/python mmprompt_doctor.py
 	@touch $@
 
-TEST_REQUIREMENTS := requirements/tests.txt $(wildcard requirements/tests-$(FAMILY).txt)
+TEST_REQUIREMENTS := requirements/tests.txt $(wildcard requirements/tests-$(STACK).txt)
 $(TESTS_DONE): $(RUNTIME_DONE) $(TEST_REQUIREMENTS)
 	$(PIP) install -c $(LOCK) $(TEST_REQUIREMENTS:%=-r %)
 	@touch $@
