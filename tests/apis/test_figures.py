@@ -43,7 +43,7 @@ def test_weights_are_drawn_per_class(tmp_path):
 def shown(monkeypatch, draw, *arguments):
     """The axes of a picture, caught before it is written."""
     caught = []
-    monkeypatch.setattr(figures, '_save', lambda figure, path: caught.append(figure))
+    monkeypatch.setattr(figures, 'save_figure', lambda figure, path: caught.append(figure))
     draw(*arguments)
     return caught[0].axes
 
