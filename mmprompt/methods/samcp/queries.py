@@ -109,9 +109,7 @@ class SAMCPDenoising(nn.Module):
         *fields, group = zip(*drawn)
         return Noised(*(stacked(field) for field in fields), stacked(group, value=-1))
 
-    def draw(
-        self, units: Tensor, labels: Tensor, boxes: Tensor, seed: int | None = None
-    ) -> Noised:
+    def draw(self, units: Tensor, labels: Tensor, boxes: Tensor, seed: int | None = None) -> Noised:
         """Draw the queries of one image.
 
         Args:
