@@ -65,6 +65,8 @@ class SAMCPDenoising(nn.Module):
     An image with K instances gets max(1, num_queries // K) groups of 2 K queries: in each group
     every instance once as a positive, whose corners move by less than half of its size times
     `box_noise`, and once as a negative, whose corners move by half to all of its size times that.
+    Corners that pass each other give a box without extent along that axis, in the middle between
+    them, as in DINO, whose inverse sigmoid cuts off negative sizes; boxes stay in the image.
     With a chance of `label_noise` / 2 a query is told a random class.
 
     What is drawn for an image depends on the ``noise_seed`` that came with its units alone, so that
@@ -137,6 +139,9 @@ class SAMCPDenoising(nn.Module):
         sign = torch.randint(2, box.shape, **source) * 2 - 1
         moved = torch.rand(box.shape, dtype=box.dtype, **source) + ~positive[:, None]
         box = (box + sign * moved * half * self.box_noise).clamp(0, 1)
+        low, high = box.split(2, dim=1)
+        middle = (low + high) / 2
+        box = torch.cat([torch.minimum(low, middle), torch.maximum(high, middle)], dim=1)
         return Noised(told, box, units[which], positive, part // 2)
 
 

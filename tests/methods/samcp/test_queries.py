@@ -75,11 +75,36 @@ def test_noise_of_boxes():
     moved = (found.boxes - box).abs() / torch.tensor([0.1, 0.04, 0.1, 0.04])
     positive, negative = moved[found.positive], moved[~found.positive]
     assert len(positive) == len(negative) == 4000
-    assert positive.max() < 0.5 and 0.5 <= negative.min() + 1e-5 and negative.max() < 1 + 1e-5
-    for part, mean in ((positive, 0.25), (negative, 0.75)):
-        assert torch.allclose(part.mean(0), torch.full((4,), mean), atol=0.02)
+    assert positive.max() < 0.5 and negative.max() < 1 + 1e-5
+    assert torch.allclose(positive.mean(0), torch.full((4,), 0.25), atol=0.02)
     ways = (found.boxes > box).float().mean(0)
     assert torch.allclose(ways, torch.full((4,), 0.5), atol=0.03)
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    # Corners that passed each other: both went inwards, a quarter of the negatives along each axis.
+    passed = (sides == 0)[~found.positive].repeat(1, 2)  # (4000, 4)
+    assert torch.allclose(passed.float().mean(0), torch.full((4,), 0.25), atol=0.03)
+    assert negative[~passed].min() >= 0.5 - 1e-5
+    assert negative[~passed].mean() == pytest.approx(0.75, abs=0.02)
+    # The middle of a corner at 0.5 to 1 and one at 0 to 0.5 of the side.
+    assert 0.25 - 1e-5 <= negative[passed].min() and negative[passed].max() <= 0.75 + 1e-5
+
+
+@pytest.mark.parametrize('box_noise', [0.3, 1.0, 2.5])
+def test_noised_boxes_are_boxes(box_noise):
+    """Also at the border, of boxes without extent and with more noise than DINO's."""
+    torch.manual_seed(0)
+    made = SAMCPDenoising(8, 2, num_queries=2000, box_noise=box_noise)
+    boxes = torch.tensor(
+        [[0.0, 0, 1, 1], [0.9, 0.0, 1, 0.1], [0.3, 0.3, 0.3, 0.3], [0.2, 0.1, 0.9, 0.101]]
+    )
+    given = torch.arange(4), torch.zeros(4, dtype=torch.long)
+    found = made.draw(*given, boxes)
+    assert (found.boxes[:, 2:] >= found.boxes[:, :2]).all()
+    assert found.boxes.min() >= 0 and found.boxes.max() <= 1
+    truth = boxes[found.units]
+    sides = (truth[:, 2:] - truth[:, :2]).repeat(1, 2)
+    assert ((found.boxes - truth).abs() <= sides * box_noise + 1e-6).all()
+    assert (found.boxes[found.units == 2] == 0.3).all()
 
 
 def test_a_quarter_of_the_labels_is_drawn_anew():
