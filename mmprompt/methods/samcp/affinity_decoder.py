@@ -25,6 +25,7 @@ from mmprompt.methods.samcp.layers import (
     Linear,
     sine_boxes,
 )
+from mmprompt.methods.samcp.merging import boxes_around, high_affinity
 from mmprompt.methods.samcp.queries import QuerySet
 from mmprompt.methods.samcp.structures import DecoderOutput, PatchFeatures
 from mmprompt.registry import MODELS
@@ -114,49 +115,6 @@ class AffinitySimilarity(nn.Module):
         similarity = scaled @ heads[1].transpose(-1, -2)  # (B, eta, M, N)
         pairs = at_least_float(self.mlp(similarity.flatten(2)))  # (B, 1, M N)
         return pairs.view(len(keys), -1, keys.shape[1])
-
-
-@torch.no_grad()
-def high_affinity(logits: Tensor, valid: Tensor, rule: str) -> Tensor:
-    """Quantise the affinity: which patches a query takes in (A.1, Sec. 4.1).
-
-    Args:
-        logits: (B, M, N).
-        valid: (B, N) bool.
-        rule: 'min-max': those above the middle between a query's lowest and highest affinity, that
-            is of at least 0.5 after scaling the row to [0, 1]; 'threshold': those of at least 0.5,
-            or all if there is none.
-
-    Returns:
-        (B, M, N) bool; in every row of an image with patches at least one is True.
-    """
-    probs, valid = at_least_float(logits).sigmoid(), valid[:, None]  # (B, M, N), (B, 1, N)
-    if rule == 'threshold':
-        high = (probs >= 0.5) & valid
-        return high | (~high.any(-1, keepdim=True) & valid)
-    lowest = probs.masked_fill(~valid, math.inf).amin(-1, keepdim=True)
-    highest = probs.masked_fill(~valid, -math.inf).amax(-1, keepdim=True)
-    # Without a division: a row of equal values, or of one value, is taken in whole.
-    return (2 * probs >= lowest + highest) & valid
-
-
-@torch.no_grad()
-def union_boxes(boxes: Tensor, chosen: Tensor) -> Tensor:
-    """Smallest boxes around the boxes that are chosen; the whole image where none is.
-
-    Args:
-        boxes: (B, N, 4) normalised.
-        chosen: (B, M, N) bool.
-
-    Returns:
-        (B, M, 4).
-    """
-    low, high = boxes[:, None].split(2, dim=-1)  # (B, 1, N, 2)
-    # One side at a time, so that nothing is four times as large as the affinity.
-    sides = [torch.where(chosen, x, math.inf).amin(-1) for x in low.unbind(-1)]
-    sides += [torch.where(chosen, x, -math.inf).amax(-1) for x in high.unbind(-1)]
-    whole = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-    return torch.where(chosen.any(-1, keepdim=True), torch.stack(sides, dim=-1), whole)
 
 
 class DecoderLayer(nn.Module):
@@ -288,6 +246,7 @@ class SAMCPAffinityDecoder(nn.Module):
         """
         keys = patches.content + patches.position  # (B, N, D)
         x, boxes, affinity = queries.content, queries.boxes, None
+        whole = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])  # of a query without patches
         visible = patches.valid[:, None]  # (B, 1, N): A is 1 everywhere at first
         outputs = []
         for layer in self.layers:
@@ -306,7 +265,7 @@ class SAMCPAffinityDecoder(nn.Module):
             high = high_affinity(affinity, patches.valid, self.mask_rule)  # (B, M, N)
             if self.dynamic_attention == 'patch':
                 visible = high
-            boxes = union_boxes(patches.boxes, high)
+            boxes = boxes_around(patches.boxes, high, whole)
             if self.query_enhancement:
                 x = (x + enhance(boxes, queries.valid)) / 2
             outputs.append(DecoderOutput(self.norm(x), affinity, boxes))

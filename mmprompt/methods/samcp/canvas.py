@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmprompt.common.patches import PatchSet
 from mmprompt.common.rle import Atoms
+from mmprompt.methods.samcp.merging import boxes_around
 
 
 class Canvas:
@@ -35,14 +36,8 @@ class Canvas:
 
     def hulls(self, member: Tensor) -> Tensor:
         """(R, N) bool -> tight boxes (R, 4) of the unions, none of which is empty."""
-        if not len(member):
-            return self.boxes.new_zeros(0, 4)
-        far = torch.finfo(self.boxes.dtype).max
         solid = self.boxes[:, 2] > self.boxes[:, 0]  # the box of an empty patch lies at the origin
-        mine = (member & solid)[..., None]  # (R, N, 1)
-        first = self.boxes[:, :2].masked_fill(~mine, far).amin(dim=1)
-        last = self.boxes[:, 2:].masked_fill(~mine, -far).amax(dim=1)
-        return torch.cat([first, last], dim=1)
+        return boxes_around(self.boxes, member & solid, self.boxes.new_zeros(4))
 
     def area(self, union: Tensor) -> Tensor:
         """(R, A) bool -> (R,) double, pixels."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 from torchvision.ops import batched_nms
 
 from mmprompt.common.errors import UserError
@@ -18,6 +17,7 @@ from mmprompt.common.matching import at_least_float
 from mmprompt.common.patches import PatchSet
 from mmprompt.common.results import add_panoptic
 from mmprompt.methods.samcp.canvas import Canvas
+from mmprompt.methods.samcp.merging import merging_affinity
 from mmprompt.methods.samcp.structures import SAMCPOutput
 from mmprompt.registry import TASK_UTILS
 
@@ -31,29 +31,6 @@ CHOICES = dict(
     instance_score=('class', 'class*affinity'),
     panoptic_pixel=('score', 'score*affinity'),
 )
-
-
-def merging_affinity(logits: Tensor, rule: str) -> Tensor:
-    """What is compared with the threshold of merging, in [0, 1].
-
-    Args:
-        logits: (R, N), of patches that are there.
-        rule: 'threshold': the sigmoid; 'min-max': that scaled so that the lowest of a row is 0 and
-            the highest 1. A row of equal values is 1 everywhere, so the best patch of a row is
-            always merged.
-
-    Returns:
-        (R, N) float.
-    """
-    logits = at_least_float(logits)
-    if rule == 'threshold' or not logits.shape[1]:
-        return logits.sigmoid()
-    # Relative to the highest, since sigmoids of the first steps are too small to be told apart.
-    log_probs = logsigmoid(logits)
-    relative = (log_probs - log_probs.amax(dim=1, keepdim=True)).exp()
-    lowest = relative.amin(dim=1, keepdim=True)
-    span = 1 - lowest
-    return torch.where(span > 0, (relative - lowest) / span.clamp(min=1e-30), 1)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.matching import at_least_float
+from mmprompt.methods.samcp.merging import boxes_around
 from mmprompt.registry import TASK_UTILS
 
 LOW_QUALITY = (None, 'paper', 'code')
@@ -181,13 +182,7 @@ def _fits(parts: Tensor, boxes: Tensor, patch_boxes: Tensor) -> Tensor:
         boxes: (B, K, 4).
         patch_boxes: (B, N, 4) of the same frame.
     """
-    mine = (parts == PART)[..., None]  # (B, K, N, 1)
-    corners = patch_boxes[:, None].expand(*parts.shape, 4)
-    far = torch.finfo(corners.dtype).max
-    first = corners[..., :2].masked_fill(~mine, far).amin(dim=2)  # (B, K, 2)
-    last = corners[..., 2:].masked_fill(~mine, -far).amax(dim=2)
-    some = mine.any(dim=2)  # (B, K, 1)
-    around = torch.cat([first, last], dim=-1).masked_fill(~some, 0)
+    around = boxes_around(patch_boxes, parts == PART, patch_boxes.new_zeros(4))  # (B, K, 4)
     inner = torch.minimum(around[..., 2:], boxes[..., 2:])
     inner = (inner - torch.maximum(around[..., :2], boxes[..., :2])).clamp(min=0).prod(dim=-1)
     areas = [(b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (around, boxes)]

@@ -1,17 +1,10 @@
 """Algorithm 1, the quantised affinity, and one layer after the other."""
 
-import math
-
 import pytest
 import torch
 from toy_samcp import CHANNELS, DIM, toy_features
 
-from mmprompt.methods.samcp.affinity_decoder import (
-    AffinitySimilarity,
-    SAMCPAffinityDecoder,
-    high_affinity,
-    union_boxes,
-)
+from mmprompt.methods.samcp.affinity_decoder import AffinitySimilarity, SAMCPAffinityDecoder
 from mmprompt.methods.samcp.layers import sine_boxes
 from mmprompt.methods.samcp.queries import QuerySet
 from mmprompt.methods.samcp.structures import PatchFeatures
@@ -131,61 +124,6 @@ def test_a_gradient_of_the_last_affinity_reaches_the_first_layer():
         torch.nn.init.normal_(layer.affinity.mlp[-1].weight)
     run(model, *given(), no_enhancement)[-1].affinity_logits.sum().backward()
     assert model.layers[0].affinity.prior.grad != 0
-
-
-def by_the_formula(row, rule):
-    """One row as the paper says it, with divisions."""
-    if rule == 'threshold':
-        high = row >= 0.5
-        return high if high.any() else torch.ones_like(high)
-    if row.max() == row.min():
-        return torch.ones(len(row), dtype=torch.bool)
-    return (row - row.min()) / (row.max() - row.min()) >= 0.5
-
-
-@pytest.mark.parametrize('rule', ['min-max', 'threshold'])
-@pytest.mark.parametrize('shift', [0.0, -3.0, -30.0, 30.0, -80.0])
-def test_high_affinity(rule, shift):
-    torch.manual_seed(0)
-    logits = torch.randn(2, 5, 7).double() * 3 + shift
-    logits[0, 0] = logits[0, 0, 0]  # a row of equal values
-    valid = torch.ones(2, 7, dtype=torch.bool)
-    valid[0, 4:] = False
-    logits[0, :, 4:] = torch.tensor([math.inf, -math.inf, 500])  # padding may hold anything
-    found = high_affinity(logits, valid, rule)
-    assert found.any(-1).all() and not found[0, :, 4:].any()
-    for image, width in ((0, 4), (1, 7)):
-        for row in range(5):
-            probs = logits[image, row, :width].sigmoid()
-            assert torch.equal(found[image, row, :width], by_the_formula(probs, rule))
-
-
-@pytest.mark.parametrize('rule', ['min-max', 'threshold'])
-def test_high_affinity_of_nothing_and_of_one(rule):
-    one = torch.zeros(1, 3, 1)
-    assert high_affinity(one - 50, torch.tensor([[True]]), rule).all()
-    assert not high_affinity(one, torch.tensor([[False]]), rule).any()
-
-
-def test_high_affinity_in_half_precision():
-    """Sigmoids so small that half precision would call all of them equal."""
-    logits = torch.tensor([[[-24.0, -23.0, -20.0]]], dtype=torch.bfloat16)
-    found = high_affinity(logits, torch.ones(1, 3, dtype=torch.bool), 'min-max')
-    assert found.tolist() == [[[False, False, True]]]
-
-
-def test_union_boxes():
-    torch.manual_seed(0)
-    boxes, chosen = torch.rand(2, 6, 4), torch.rand(2, 9, 6) < 0.4
-    chosen[0, 0] = False
-    found = union_boxes(boxes, chosen)
-    assert found[0, 0].tolist() == [0, 0, 1, 1]
-    for image in range(2):
-        for row in range(9):
-            mine = boxes[image][chosen[image, row]]
-            if len(mine):
-                assert torch.equal(found[image, row, :2], mine[:, :2].amin(0))
-                assert torch.equal(found[image, row, 2:], mine[:, 2:].amax(0))
 
 
 def test_dynamic_attention_reads_high_patches_alone():

@@ -21,7 +21,6 @@ from mmprompt.methods.samcp.predict import (
     VOID,
     ImageScores,
     SAMCPPredictor,
-    merging_affinity,
     read_scores,
 )
 from mmprompt.methods.samcp.targets import SAMCPPartAssigner
@@ -169,19 +168,6 @@ def test_without_things_or_without_stuff(things, semantic):
     assert (len(sample.pred_instances) > 0) == bool(things)
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1, 2, VOID}
     assert (sample.pred_sem_seg.data != VOID).any()
-
-
-def test_the_scale_of_a_row():
-    logits = torch.tensor([[-4.0, 0.0, 4.0], [2.0, 2.0, 2.0], [-300.0, -301.0, -400.0]])
-    found = merging_affinity(logits, 'min-max')
-    probs = logits[0].double().sigmoid()
-    want = (probs - probs[0]) / (probs[2] - probs[0])
-    assert found[0].tolist() == pytest.approx(want.tolist())
-    assert found[1].tolist() == [1, 1, 1]  # as where there is one patch
-    assert found[2].tolist() == pytest.approx([1, np.exp(-1), 0])  # no sigmoid is that small
-    assert torch.equal(merging_affinity(logits, 'threshold'), logits.sigmoid())
-    assert merging_affinity(logits[:, :1], 'min-max').tolist() == [[1.0]] * 3
-    assert merging_affinity(logits[:, :0], 'min-max').shape == (3, 0)
 
 
 class Counted(TorchDispatchMode):
