@@ -18,7 +18,8 @@ from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_com
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.patch_images import SPLITS, Picture, images_of_config, images_of_folder
 from mmprompt.common.errors import UserError
-from mmprompt.common.patch_store import PatchStore, PatchStoreWriter, merge_stores
+from mmprompt.common.patch_merge import merge_stores
+from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.processes import by_torchrun, is_first
 from mmprompt.foundation.patch_generators import GENERATORS, PatchGenerator
 from mmprompt.registry import MODELS

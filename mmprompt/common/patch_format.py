@@ -13,16 +13,19 @@ import numpy as np
 from mmprompt.common.errors import UserError
 from mmprompt.common.patches import CELLS, PatchSet
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x6D6D5053  # 'mmPS', in the file's header
 MAKE = 'tools/generate_patches.py'
 SCHEMA = (
     'CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)',
     'CREATE TABLE patches (key TEXT PRIMARY KEY, height INTEGER NOT NULL, width INTEGER NOT NULL, '
-    'count INTEGER NOT NULL, data BLOB NOT NULL)',
+    'count INTEGER NOT NULL, data BLOB NOT NULL, image INTEGER)',
     f'PRAGMA application_id = {APPLICATION}',
     f'PRAGMA user_version = {FORMAT}',
 )
+# Stores of format 1 know no digests of images. An unfinished one is brought to format 2.
+DIGESTS_SINCE = 2
+UPGRADE = ('ALTER TABLE patches ADD COLUMN image INTEGER', f'PRAGMA user_version = {FORMAT}')
 _MAGIC = b'SQLite format 3\0'
 _HEADER = 100
 
@@ -76,6 +79,15 @@ def shape(data: bytes) -> tuple[int, int, int]:
     if len(data) < _HEAD.size or zlib.crc32(memoryview(data)[4:]) != _HEAD.unpack_from(data)[0]:
         raise DamagedError('the check sum is wrong')
     return _HEAD.unpack_from(data)[1:]
+
+
+def image_digest(path: str | os.PathLike) -> int:
+    """CRC-32 of the bytes of an image file, by which a store knows whose patches it has.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return zlib.crc32(Path(path).read_bytes())
 
 
 def check_header(path: Path) -> None:

@@ -7,6 +7,7 @@ without a lock.
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +16,11 @@ from typing import Any, NamedTuple, NoReturn
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_format import (
+    DIGESTS_SINCE,
+    FORMAT,
     MAKE,
     SCHEMA,
+    UPGRADE,
     DamagedError,
     check_header,
     meta_rows,
@@ -28,7 +32,6 @@ from mmprompt.common.patch_format import (
     unpack,
 )
 from mmprompt.common.patch_shards import (
-    OWN,
     StorePath,
     common_meta,
     complete_meta,
@@ -38,12 +41,11 @@ from mmprompt.common.patch_shards import (
 )
 from mmprompt.common.patches import PatchSet
 
-_BATCH = 256  # images of a transaction in a merge
-
 
 class _Opened(NamedTuple):
     paths: tuple[Path, ...]
     meta: dict[str, Any]
+    formats: tuple[int, ...]  # of each file
     shard_of: dict[str, int] | None  # None with one file, which is asked itself
 
 
@@ -103,6 +105,18 @@ class PatchStore:
         except DamagedError as reason:
             self._refuse_damage(key, reason)
 
+    def digest(self, key: str) -> int | None:
+        """`image_digest` of the image that the patches are of; None if the store does not know it.
+
+        Raises:
+            UserError: the file is damaged there.
+        """
+        opened = self._open()
+        shard = 0 if opened.shard_of is None else opened.shard_of.get(key)
+        if shard is None or opened.formats[shard] < DIGESTS_SINCE:
+            return None
+        return (self._row('image', key) or (None,))[0]
+
     def find(self, img_path: StorePath) -> str:
         """The key of an image file: the longest end of its path that is a key.
 
@@ -160,7 +174,8 @@ class PatchStore:
             paths = resolve(self.path)
             metas = [read_meta(path) for path in paths]
             shards = index(paths) if len(paths) > 1 else None
-            self._opened = _Opened(paths, common_meta(paths, metas), shards)
+            formats = tuple(meta['format'] for meta in metas)
+            self._opened = _Opened(paths, common_meta(paths, metas), formats, shards)
         return self._opened
 
     def _name(self) -> str:
@@ -190,7 +205,7 @@ class PatchStoreWriter:
             and whatever else belongs to the store (dataset, split, shard). Of what JSON can say.
 
     If the finished store is there already with the same meta data, `finished` is true, all its
-    keys are `in` the writer, and `finish` does nothing.
+    keys are `in` the writer, and `finish` does nothing. `reopen` writes to it all the same.
 
     Raises:
         UserError: the file there has other meta data, is no store, or is being written.
@@ -201,11 +216,18 @@ class PatchStoreWriter:
         self.part = self.path.with_name(self.path.name + '.part')
         self.meta = complete_meta(meta)
         self.finished = self.path.exists()
+        self._replaces = False
         if self.finished:
-            self._same_meta(self.path, read_meta(self.path))
+            found = read_meta(self.path)
+            self._same_meta(self.path, found)
+            self._knows_digests = found['format'] >= DIGESTS_SINCE
             self._connection = read_only(self.path)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._open_part()
+
+    def _open_part(self) -> None:
+        self._knows_digests = True
         self._connection = sqlite3.connect(self.part, isolation_level=None, timeout=0.5)
         try:
             self._begin()
@@ -232,7 +254,12 @@ class PatchStoreWriter:
         execute('BEGIN EXCLUSIVE')  # rolls back what a killed process left half written
         if execute('SELECT COUNT(*) FROM sqlite_master').fetchone()[0]:
             check_header(self.part)
-            self._same_meta(self.part, meta_rows(self._connection))
+            found = meta_rows(self._connection)
+            self._same_meta(self.part, found)
+            if found['format'] < FORMAT:
+                for statement in UPGRADE:
+                    execute(statement)
+                self._put_meta({'format': FORMAT})
         else:
             for statement in SCHEMA:
                 execute(statement)
@@ -252,28 +279,38 @@ class PatchStoreWriter:
     def __len__(self) -> int:
         return self._connection.execute('SELECT COUNT(*) FROM patches').fetchone()[0]
 
-    def add(self, key: str, patches: PatchSet) -> None:
+    def digest(self, key: str) -> int | None:
+        """`image_digest` of the image that the patches are of; None if the store does not know."""
+        if not self._knows_digests:
+            return None
+        query = 'SELECT image FROM patches WHERE key = ?'
+        return (self._connection.execute(query, (key,)).fetchone() or (None,))[0]
+
+    def add(self, key: str, patches: PatchSet, digest: int | None = None) -> None:
         """Write the patches of an image. When this returns they are there.
 
         Args:
             key: the image's path relative to the image folder, with `/` between folders.
             patches: of this image; none at all is fine.
+            digest: `image_digest` of its file, if that is known.
 
         Raises:
             UserError: the key is there already or is no relative path; or the disk is full.
         """
-        self.add_packed([(key, (*patches.size, len(patches)), pack(patches))])
+        self.add_packed([(key, (*patches.size, len(patches)), pack(patches), digest)])
 
-    def add_packed(self, images: Iterable[tuple[str, tuple[int, int, int], bytes]]) -> None:
-        """Write several images in one transaction: (key, (H, W, N), bytes of `patch_format`)."""
+    def add_packed(
+        self, images: Iterable[tuple[str, tuple[int, int, int], bytes, int | None]]
+    ) -> None:
+        """Write several images in one transaction: key, (H, W, N), bytes of `pack`, digest."""
         if self.finished:
             raise UserError(f'{self.path} is finished: write to another name and merge the two.')
-        rows = [(_checked_key(key), *shape, data) for key, shape, data in images]
+        rows = [(_checked_key(key), *shape, *rest) for key, shape, *rest in images]
         key = rows[0][0] if len(rows) == 1 else f'one of {len(rows)} images'
         connection = self._connection
         try:
             connection.execute('BEGIN')
-            connection.executemany('INSERT INTO patches VALUES (?, ?, ?, ?, ?)', rows)
+            connection.executemany('INSERT INTO patches VALUES (?, ?, ?, ?, ?, ?)', rows)
             connection.execute('COMMIT')
         except sqlite3.IntegrityError as reason:
             connection.execute('ROLLBACK')
@@ -286,6 +323,28 @@ class PatchStoreWriter:
                 'make room and run the same command again.'
             ) from reason
 
+    def reopen(self) -> None:
+        """Write to a finished store: to a copy, which takes its place when that is finished.
+
+        If such a copy was left by a process that was killed, it is gone on with.
+        """
+        self.close()
+        if not self.part.exists():
+            copy = self.part.with_name(f'{self.part.name}.{os.getpid()}')
+            shutil.copyfile(self.path, copy)
+            os.replace(copy, self.part)
+        self._open_part()
+        self._connection.execute("DELETE FROM meta WHERE name = 'images'")
+        self.finished, self._replaces = False, True
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Take images out again, all of them or none."""
+        execute = self._connection.execute
+        execute('BEGIN')
+        for key in keys:
+            execute('DELETE FROM patches WHERE key = ?', (key,))
+        execute('COMMIT')
+
     def finish(self) -> Path:
         """Give the file its name; from here on it can be read, and no longer be written."""
         if self.finished:
@@ -294,7 +353,7 @@ class PatchStoreWriter:
         self._put_meta({'images': len(self)})
         self._connection.execute('COMMIT')
         self.close()
-        if self.path.exists():
+        if self.path.exists() and not self._replaces:
             raise UserError(f'{self.path} has been made by somebody else; {self.part} is left.')
         os.replace(self.part, self.path)
         self.finished = True
@@ -309,35 +368,15 @@ class PatchStoreWriter:
         self._connection.executemany('INSERT OR REPLACE INTO meta VALUES (?, ?)', rows)
 
     def _same_meta(self, path: Path, found: dict[str, Any]) -> None:
-        found = {name: value for name, value in found.items() if name != 'images'}
-        if found != self.meta:
+        there, here = (
+            {name: value for name, value in meta.items() if name not in ('images', 'format')}
+            for meta in (found, self.meta)
+        )
+        if there != here:
             raise UserError(
-                f'{path} was begun with something else: {"; ".join(differences(found, self.meta))}'
+                f'{path} was begun with something else: {"; ".join(differences(there, here))}'
                 '. Run the command that it was begun with, or write to another file.'
             )
-
-
-def merge_stores(shards: StorePath | Sequence[StorePath], out: StorePath) -> Path:
-    """Copy the shards of one run into one store, which then says what all of them say alike.
-
-    Killed and run again, the copy goes on where it was. The shards stay.
-
-    Args:
-        shards: files or patterns, as `PatchStore` takes them; a pattern may match `out`.
-        out: the new store.
-
-    Raises:
-        UserError: a file is no finished store or is damaged, an image is in two of them, or they
-            were made with different settings.
-    """
-    store = PatchStore(resolve(shards, besides=out))
-    meta = {name: value for name, value in store.meta.items() if name not in OWN}
-    with PatchStoreWriter(out, meta) as writer:
-        keys = [key for key in store.keys() if key not in writer]
-        for begin in range(0, len(keys), _BATCH):
-            batch = [(key, *store.packed(key)) for key in keys[begin : begin + _BATCH]]
-            writer.add_packed(batch)
-        return writer.finish()
 
 
 def _checked_key(key: str) -> str:

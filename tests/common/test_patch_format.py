@@ -1,5 +1,7 @@
 """Files that are no store of patches, or no longer."""
 
+import json
+import os
 import shutil
 import sqlite3
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.patch_format import FORMAT
+from mmprompt.common.patch_format import APPLICATION, FORMAT, pack
+from mmprompt.common.patch_merge import merge_stores
+from mmprompt.common.patch_shards import complete_meta
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from tests.patch_sets import META, assert_same, key_seed, patches_of, write
 
@@ -97,3 +101,63 @@ def test_no_changed_byte_is_believed(tmp_path):
             else:
                 assert_same(found, patches_of(key_seed(key)))
     assert refused > 10
+
+
+def old_store(path, keys, finish=True):
+    """As `write`, in format 1, which knew no digests."""
+    part = path.with_name(path.name + '.part')
+    with sqlite3.connect(part) as connection:
+        connection.execute('CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)')
+        connection.execute(
+            'CREATE TABLE patches (key TEXT PRIMARY KEY, height INTEGER NOT NULL, width INTEGER '
+            'NOT NULL, count INTEGER NOT NULL, data BLOB NOT NULL)'
+        )
+        connection.execute(f'PRAGMA application_id = {APPLICATION}')
+        connection.execute('PRAGMA user_version = 1')
+        meta = {**complete_meta(META), 'format': 1, **({'images': len(keys)} if finish else {})}
+        rows = [(name, json.dumps(value)) for name, value in meta.items()]
+        connection.executemany('INSERT INTO meta VALUES (?, ?)', rows)
+        for key in keys:
+            row = (key, 20, 30, 4, pack(patches_of(key_seed(key))))
+            connection.execute('INSERT INTO patches VALUES (?, ?, ?, ?, ?)', row)
+    connection.close()
+    return part.rename(path) if finish else part
+
+
+def test_stores_of_the_first_format_are_read_and_gone_on_with(tmp_path):
+    old = PatchStore(old_store(tmp_path / 'old', ['x.png']))
+    assert_same(old.get('x.png'), patches_of(key_seed('x.png')))
+    assert old.digest('x.png') is None and old.find('/a/x.png') == 'x.png'
+    with PatchStoreWriter(tmp_path / 'old', META) as writer:
+        assert writer.finished and 'x.png' in writer and writer.digest('x.png') is None
+    old_store(tmp_path / 'new', ['y.png'], finish=False)
+    with PatchStoreWriter(tmp_path / 'new', META) as writer:
+        assert writer.digest('y.png') is None
+        writer.add('z.png', patches_of(key_seed('z.png')), 7)
+        new = PatchStore(writer.finish())
+    assert new.digest('y.png') is None and new.digest('z.png') == 7
+    assert_same(new.get('y.png'), patches_of(key_seed('y.png')))
+    assert new.meta['format'] == FORMAT
+    both = PatchStore([tmp_path / 'old', tmp_path / 'new'])
+    assert [both.digest(key) for key in both.keys()] == [None, None, 7]
+    merged = PatchStore(merge_stores([tmp_path / 'old', tmp_path / 'new'], tmp_path / 'all'))
+    assert [merged.digest(key) for key in both.keys()] == [None, None, 7]
+
+
+def test_a_finished_store_is_replaced_as_a_whole(tmp_path):
+    path = write(tmp_path / 'a', ['x.png', 'y.png'])
+    reader = PatchStore(path)
+    assert reader.digest('y.png') is None and reader.digest('none') is None
+    with PatchStoreWriter(path, META) as writer:
+        writer.reopen()
+        writer.forget(['y.png'])
+        assert 'x.png' in writer and 'y.png' not in writer
+    with PatchStoreWriter(path, META) as writer:  # killed; the finished store is still there
+        assert writer.finished and 'y.png' in writer
+        writer.reopen()
+        assert 'y.png' not in writer
+        writer.add('y.png', patches_of(5), 2**32 - 1)
+        assert writer.finish() == path
+    assert_same(reader.get('y.png'), patches_of(key_seed('y.png')))  # who had it open goes on
+    assert_same(PatchStore(path).get('y.png'), patches_of(5))
+    assert PatchStore(path).digest('y.png') == 2**32 - 1 and os.listdir(tmp_path) == ['a']

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.patch_store import PatchStore, PatchStoreWriter, merge_stores
+from mmprompt.common.patch_merge import merge_stores
+from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from tests.patch_sets import META, assert_same, key_seed, patches_of, write
 
 

@@ -187,7 +187,7 @@ def _die_in_a_transaction(path):
     execute('BEGIN')
     for i in range(20):
         row = (f'half{i}.png', 1, 1, 0, os.urandom(200_000))
-        execute('INSERT INTO patches VALUES (?, ?, ?, ?, ?)', row)
+        execute('INSERT INTO patches VALUES (?, ?, ?, ?, ?, NULL)', row)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
