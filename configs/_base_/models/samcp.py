@@ -35,6 +35,7 @@ model = dict(
             query_enhancement=True,
             dynamic_attention='patch',
             mask_rule='min-max',
+            mask_from='previous',
             prior='once',
             affinity_ffn_dim=0,
             affinity_rectified=False,

@@ -2,8 +2,8 @@
 
 Each layer: self-attention among queries; affinity A of queries to patches, added to that of the
 layers before (affinity refinement, Algorithm 1); cross-attention to those patches alone that the
-layer before gave a high affinity (dynamic cross-attention); feed-forward; and the mean with the
-RoI feature of the box around the patches of high affinity (query enhancement).
+layer before, or this one, gave a high affinity (dynamic cross-attention); feed-forward; and the
+mean with the RoI feature of the box around the patches of high affinity (query enhancement).
 """
 
 import math
@@ -174,6 +174,8 @@ class SAMCPAffinityDecoder(nn.Module):
             deformable attention to the image around the query's box ("image-level" of Table 5);
             None, to all patches.
         mask_rule: what a high affinity is, see `high_affinity`.
+        mask_from: the cross-attention of a layer is masked by the affinity of the 'previous' one,
+            the first by none, or by its 'own'; read with `dynamic_attention='patch'`.
         prior: 'once': b_0 stands in the first layer alone, so that every layer starts at a score
             of 0.01; 'every_layer': in each, so that the sum starts at ever smaller scores.
         affinity_ffn_dim: 0: fc^Q and fc^K are one fully connected layer each; else a residual
@@ -183,7 +185,7 @@ class SAMCPAffinityDecoder(nn.Module):
             points of each level.
 
     Raises:
-        ValueError: another value of `dynamic_attention`, `mask_rule` or `prior`.
+        ValueError: another value of `dynamic_attention`, `mask_rule`, `mask_from` or `prior`.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class SAMCPAffinityDecoder(nn.Module):
         query_enhancement: bool = True,
         dynamic_attention: Literal['patch', 'image'] | None = 'patch',
         mask_rule: Literal['min-max', 'threshold'] = 'min-max',
+        mask_from: Literal['previous', 'own'] = 'previous',
         prior: Literal['once', 'every_layer'] = 'once',
         affinity_ffn_dim: int = 0,
         affinity_rectified: bool = False,
@@ -207,6 +210,7 @@ class SAMCPAffinityDecoder(nn.Module):
         for name, value, known in (
             ('dynamic_attention', dynamic_attention, ('patch', 'image', None)),
             ('mask_rule', mask_rule, ('min-max', 'threshold')),
+            ('mask_from', mask_from, ('previous', 'own')),
             ('prior', prior, ('once', 'every_layer')),
         ):
             if value not in known:
@@ -214,7 +218,8 @@ class SAMCPAffinityDecoder(nn.Module):
         self.dim = dim
         self.affinity_refinement = affinity_refinement
         self.query_enhancement = query_enhancement
-        self.dynamic_attention, self.mask_rule = dynamic_attention, mask_rule
+        self.dynamic_attention = dynamic_attention
+        self.mask_rule, self.mask_from = mask_rule, mask_from
         self.position = MLP(2 * dim, dim, dim)
         self.layers = nn.ModuleList()
         for index in range(num_layers):
@@ -257,13 +262,16 @@ class SAMCPAffinityDecoder(nn.Module):
             if self.affinity_refinement and affinity is not None:
                 logits = logits + affinity
             affinity = logits
+            high = high_affinity(affinity, patches.valid, self.mask_rule)  # (B, M, N)
 
+            masked = self.dynamic_attention == 'patch'
+            if masked and self.mask_from == 'own':
+                visible = high
             if self.dynamic_attention == 'image':
                 x = layer.attend_image(x, position, boxes, features)
             else:
                 x = layer.attend_patches(x, position, keys, patches.content, visible)
-            high = high_affinity(affinity, patches.valid, self.mask_rule)  # (B, M, N)
-            if self.dynamic_attention == 'patch':
+            if masked:
                 visible = high
             boxes = boxes_around(patches.boxes, high, whole)
             if self.query_enhancement:

@@ -153,6 +153,28 @@ def test_dynamic_attention_reads_high_patches_alone():
         assert torch.allclose(*outputs) is same
 
 
+def test_the_mask_is_of_the_layer_before_or_of_the_same():
+    """What each layer's attention may see, with affinities that change from layer to layer."""
+    asked, encoded = given(batch=1, queries=1, patches=4, hidden=0)
+    rows = [[5.0, 5, -5, -5], [-5, 5, 5, -5], [-5, -5, -5, 5]]
+    high = [[value > 0 for value in row] for row in rows]
+    for mask_from, expected in (('previous', [[True] * 4, *high[:2]]), ('own', high)):
+        model = decoder(affinity_refinement=False, query_enhancement=False, mask_from=mask_from)
+        seen = []
+        for layer, row in zip(model.layers, rows):
+            layer.affinity.forward = lambda q, k, row=row: torch.tensor([[row]]).double()
+            layer.cross_attention.branch.register_forward_pre_hook(
+                lambda module, inputs, seen=seen: seen.append(inputs[3].flatten().tolist())
+            )
+        outputs = run(model, asked, encoded, no_enhancement)
+        assert seen == expected
+        for output, chosen in zip(outputs, high):  # boxes are of the layer's own in both
+            mine = encoded.boxes[0][torch.tensor(chosen)]
+            assert torch.equal(output.boxes[0, 0, :2], mine[:, :2].amin(0))
+    default = decoder()
+    assert default.mask_from == 'previous'
+
+
 def test_query_enhancement_is_the_mean_with_the_feature_of_the_union():
     asked, encoded = given()
     model, calls = decoder(num_layers=1), []
@@ -194,7 +216,7 @@ def test_image_level_attention_reads_the_box():
     assert torch.allclose(near, constant) and not torch.allclose(far, constant)
 
 
-@pytest.mark.parametrize('wrong', ['dynamic_attention', 'mask_rule', 'prior'])
+@pytest.mark.parametrize('wrong', ['dynamic_attention', 'mask_rule', 'mask_from', 'prior'])
 def test_refuses_other_words(wrong):
     with pytest.raises(ValueError, match=wrong):
         decoder(**{wrong: 'other'})
