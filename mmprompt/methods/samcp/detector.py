@@ -150,7 +150,8 @@ class SAMCPDetector(BaseModel):
             metas: with ``img_shape``; without it an image is the whole of its input.
         """
         self.load_base()
-        groups, sizes = [], inputs.new_zeros(len(inputs), 2)
+        groups = []
+        sizes = inputs.new_zeros(len(inputs), 2, dtype=torch.float32)  # bfloat16 has no 1333
         for group in image_groups(inputs, metas):
             levels = self._maps(group.images)
             if self.neck is not None:

@@ -97,6 +97,16 @@ def test_training_learns_a_picture(text):
     assert all(value.isfinite() for value in losses[-1].values())
 
 
+def test_sizes_are_exact_in_half_precision(text):
+    """bfloat16 has even numbers alone above 256."""
+    model = build(toy_detector(text)).to(torch.bfloat16)
+    inputs = torch.zeros(2, 3, 288, 320, dtype=torch.bfloat16)
+    metas = [dict(img_shape=(261, 319)), dict(img_shape=(288, 305))]
+    features = model.extract_feat(inputs, metas)
+    assert features.sizes.tolist() == [[261, 319], [288, 305]]
+    assert features.scale[0].tolist() == [319, 261, 319, 261]
+
+
 def test_modes(text):
     model = build(toy_detector(text)).eval()
     data = model.data_preprocessor(toy_samcp_batch())
