@@ -47,7 +47,7 @@ class ImageFeatures:
 
     def anchor(self) -> Tensor:
         """A zero that depends on every map, so that every process has gradients of all of them."""
-        return sum(level[..., 0, 0].sum() * 0 for levels in self.groups for level in levels)
+        return sum(level[:0].sum() for levels in self.groups for level in levels)  # of nothing
 
 
 class RoIExtractor(nn.Module):

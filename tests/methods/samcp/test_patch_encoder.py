@@ -112,6 +112,20 @@ def test_every_map_has_a_gradient_though_none_is_read():
     assert all(not level.grad.any() for level in levels)
 
 
+@pytest.mark.parametrize('value', [float('inf'), float('nan')])
+def test_a_map_that_is_not_read_spoils_nothing(value):
+    levels = [level.requires_grad_() for level in toy_levels()]
+    with torch.no_grad():
+        levels[-1][..., 0, 0] = value
+    features = ImageFeatures([(levels, [0], (64, 64))], torch.tensor([SIZE], dtype=torch.float32))
+    boxes = torch.tensor([[0.5, 0.5, 0.6, 0.6]])  # small: the finest level
+    found = RoIExtractor()(features, torch.tensor([0]), boxes)
+    found.sum().backward()
+    assert found.isfinite().all() and found.any()
+    assert all(level.grad.isfinite().all() for level in levels)
+    assert levels[0].grad.any() and not levels[-1].grad.any()
+
+
 def test_mask_roi_hides_what_is_outside():
     """What lies under cells outside the patch cannot be seen; without MaskRoI it can."""
     for mask_roi in (True, False):
