@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmprompt.foundation.seem.layers import Attention, FeedForward, Linear
 
@@ -90,8 +89,3 @@ def stacked(rows: Sequence[Tensor], most: int | None = None, value: float = 0) -
     for place, row in zip(out, rows):
         place[: len(row)] = row
     return out
-
-
-def dots(x: Tensor, y: Tensor) -> Tensor:
-    """Products of rows, (..., M, D) and (..., K, D) -> (..., M, K)."""
-    return F.linear(x, y) if y.dim() == 2 else x @ y.transpose(-1, -2)
