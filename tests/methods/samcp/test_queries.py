@@ -143,6 +143,40 @@ def test_noise_is_drawn_from_the_global_generator():
     assert torch.equal(first.boxes, again.boxes) and not torch.equal(first.boxes, other.boxes)
 
 
+def seeded(seed: int, labels=(2, 3), boxes=None) -> InstanceData:
+    given = units(list(labels), [True] * len(labels), boxes)
+    given.set_metainfo(dict(noise_seed=seed))
+    return given
+
+
+def test_noise_is_that_of_the_seed_of_the_units():
+    """Alone, at any place of a batch, and whatever torch has drawn before."""
+    made, size = SAMCPDenoising(8, 2, num_queries=20), torch.tensor([[50.0, 60.0]])
+    torch.manual_seed(5)
+    alone = made([seeded(17)], COLUMNS, size)
+    others = [seeded(3, [2] * 5), seeded(17), units([3], [True]), seeded(18)]
+    torch.manual_seed(6)
+    batch = made(others, COLUMNS, size.expand(4, -1))
+    count = alone.group.shape[1]
+    for name, mine in alone._asdict().items():
+        assert torch.equal(getattr(batch, name)[1, :count], mine[0]), name
+    assert (batch.group[1, count:] == -1).all()
+    # Another seed: other boxes and other labels.
+    assert not torch.equal(batch.boxes[3], batch.boxes[1])
+    assert not torch.equal(batch.labels[3], batch.labels[1])
+    assert torch.equal(batch.units[3], batch.units[1])
+
+
+def test_a_seed_leaves_the_generator_of_torch_alone():
+    made, size = SAMCPDenoising(8, 2), torch.tensor([[50.0, 60.0]])
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    made([seeded(17)], COLUMNS, size)
+    assert torch.equal(torch.get_rng_state(), state)
+    made([units([2], [True])], COLUMNS, size)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
 def test_queries_in_their_order():
     torch.manual_seed(0)
     patches = PatchFeatures(
