@@ -105,6 +105,18 @@ def test_the_detector_of_another_backbone_builds(scope, monkeypatch):
     assert model.head.num_classes == 2
 
 
+def test_all_places_draw_the_same_scenes():
+    leaf = (ROOT / 'configs/samcp/samcp_nano_streets.py').read_text()
+    readme = (ROOT / 'README.md').read_text().split("## Compose SAM's patches")[1]
+    scenes = [re.findall(r'make_streets.py (.*)', text)[:3] for text in (DOCUMENT, readme, leaf)]
+    assert len(scenes[0]) == 3 and scenes[0] == scenes[1] == scenes[2]
+
+
+def test_the_checkpoint_that_is_tested_is_the_last_one_of_its_training():
+    (name, number) = re.search(r'(configs/samcp/\S+) work_dirs/\S+/iter_(\d+)', DOCUMENT).groups()
+    assert Config.fromfile(ROOT / name).max_iters == int(number)
+
+
 def test_the_head_alone_learns():
     (snippet,) = snippets('SAMCPHead(')
     samples = [toy_sample(5, size, seed) for seed, size in enumerate(((256, 512), (240, 500)))]
