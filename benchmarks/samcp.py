@@ -10,8 +10,8 @@ each other. Every number of patches runs in a process of its own, in turns with 
 `predict` is one image: loading (patches, units, resizing; not the file of the image), backbone and
 neck, patch encoder, decoder with classifier, merging into all three results (of answers that are
 right, since random ones merge nothing), and beside them Section 3.1 to the letter (`pairwise`: one
-prompt for each class and patch and each pair of patches, the cheapest judge there is, on features
-that are given). `step` is a training step with AdamW; *counted* is what it must keep by
+prompt for each class and patch and each pair of patches, answered by one cosine similarity of given
+features each). `step` is a training step with AdamW; *counted* is what it must keep by
 `samcp_memory`, *peak* what it needs beyond weights and momentum.
 """
 

@@ -1,5 +1,5 @@
 # 12 epochs of COCO's 118,287 training images at 16 a step, on one GPU or divided among several.
-# Another batch size wants another number of steps:
+# With another batch size, change the number of steps so that there are still 12 epochs:
 #   --cfg-options train_dataloader.batch_size=B train_cfg.max_iters=N \
 #       param_scheduler.0.milestones="[M]" param_scheduler.0.end=N
 steps_per_epoch = 7393

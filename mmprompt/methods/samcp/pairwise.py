@@ -144,7 +144,7 @@ def affinity_prompts(
 def feature_prompts(
     features: Tensor, text: Tensor, threshold: float = 0.5
 ) -> tuple[PromptOne, PromptTwo]:
-    """The prompts, answered by cosine similarity: the cheapest judge there is, for timing.
+    """The prompts, answered by one cosine similarity each; for timing.
 
     Args:
         features: (N, D) of patches.
