@@ -340,6 +340,15 @@ def test_the_store_is_opened_once_in_each_worker(toy, monkeypatch):
     assert len(opened) == 1
 
 
+def test_each_sample_brings_a_seed_for_its_noise(toy):
+    """The same where the pipeline draws the same, another one for another sample."""
+    seeds = [moved(toy, [], 0, seed)[0].gt_units.noise_seed for seed in (0, 0, 1)]
+    assert seeds[0] == seeds[1] != seeds[2] and isinstance(seeds[0], int)
+    dataset = DATASETS.build(toy_patch_dataset(toy))
+    first, again = ([dataset[i]['data_samples'].gt_units for i in (0, 1)] for _ in range(2))
+    assert len({units.noise_seed for units in (*first, *again)}) == 4  # anew in every epoch
+
+
 def test_workers_give_the_same(toy):
     dataset = DATASETS.build(toy_patch_dataset(toy, FLIP[0]))
     here = [dataset[i]['data_samples'] for i in range(3)]
