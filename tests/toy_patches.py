@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from mmseg.datasets import CityscapesDataset
 from PIL import Image
 
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
 
@@ -83,7 +84,9 @@ def write_toy_patches(root: Path, images: int = 3, split: str = 'train', seed: i
                 Image.fromarray(pixels).save(root / path)
             masks = toy_masks(instances, seed + i)
             scores = np.random.default_rng(i).random(len(masks)).astype(np.float32)
-            writer.add(f'{name}_leftImg8bit.png', PatchSet.from_masks(masks, scores))
+            key = f'{name}_leftImg8bit.png'
+            digest = image_digest(root / f'leftImg8bit/{split}' / key)
+            writer.add(key, PatchSet.from_masks(masks, scores), digest)
         writer.finish()
     return store
 

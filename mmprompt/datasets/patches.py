@@ -18,6 +18,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import InstanceData
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet, box_iop, box_iou, cropped
 from mmprompt.datasets.patch_geometry import Placement, placement, remember
@@ -38,6 +39,8 @@ class LoadPatches(BaseTransform):
             generators know none) those of more pixels. None keeps all, as the paper does.
         min_area: patches of fewer pixels are left out.
         min_score: patches of a lower score are left out.
+        check_image: whether the patches must have been made of this very file. Stores that know no
+            digests, and images that are no files of this machine, are believed.
     """
 
     def __init__(
@@ -46,18 +49,21 @@ class LoadPatches(BaseTransform):
         max_patches: int | None = None,
         min_area: int = 0,
         min_score: float = 0.0,
+        check_image: bool = True,
     ) -> None:
         self.store = PatchStore(store)
         self.max_patches = max_patches
         self.min_area = min_area
         self.min_score = min_score
+        self.check_image = check_image
+        self._checked: set[str] = set()
 
     def transform(self, results: dict) -> dict:
-        """Look up, compare the sizes, choose.
+        """Look up, compare size and digest of the image, choose.
 
         Raises:
-            UserError: the store is missing or damaged, has no patches of this image or those of an
-                image of another size; or the image is no longer the original.
+            UserError: the store is missing or damaged, has no patches of this image or those of
+                another one; or the image is no longer the original.
         """
         remember(results)
         key = self.store.find(results['img_path'])
@@ -70,13 +76,41 @@ class LoadPatches(BaseTransform):
             raise UserError(
                 f'{results["img_path"]}: expected patches of an image of {size[0]}x{size[1]} '
                 f'pixels (height x width), found those of {patches.size[0]}x{patches.size[1]} in '
-                f'{self.store.path} under {key!r}.{turned} Make them of these images: python '
-                f'tools/generate_patches.py CONFIG --generator {self.store.meta["generator"]} '
-                f'--split SPLIT --out STORE'
+                f'{self.store.path} under {key!r}.{turned} Make them of these images: '
+                f'{self._command()}'
             )
+        if self.check_image:
+            self._check(str(results['img_path']), key)
         results['patch_set'] = patches
         results['patch_ids'] = self.chosen(patches)
         return results
+
+    def _check(self, path: str, key: str) -> None:
+        expected = self.store.digest(key)
+        if expected is None or path in self._checked:
+            return
+        try:
+            found = image_digest(path)
+        except OSError:  # it was loaded, so it lies in a storage that is no disk
+            return
+        if found != expected:
+            raise UserError(
+                f'{path}: expected the image that the patches in {self.store.path} under {key!r} '
+                f'were made of (CRC-32 {expected:08x}), found another file ({found:08x}). If these '
+                f'are the patches of another split, give LoadPatches the store of this one. If the '
+                f'images were made anew, make their patches anew: {self._command()}. If only the '
+                f'file was written anew, with the same pixels, set LoadPatches.check_image=False.'
+            )
+        self._checked.add(path)
+
+    def _command(self) -> str:
+        generator = self.store.meta['generator']
+        if generator == 'import':
+            return 'python tools/import_patches.py CONFIG --split SPLIT --source ... --out STORE'
+        return (
+            f'python tools/generate_patches.py CONFIG --generator {generator} --split SPLIT '
+            f'--out STORE'
+        )
 
     def chosen(self, patches: PatchSet) -> np.ndarray:
         """Rows (n,) int64 of the patches that are used, in rising order."""
