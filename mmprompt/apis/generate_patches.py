@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -16,8 +16,15 @@ from mmengine.config import Config
 import mmprompt  # noqa: F401  (registers the generators and what a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
 from mmprompt.apis.images import read_picture
-from mmprompt.apis.patch_images import SPLITS, Picture, images_of_config, images_of_folder
+from mmprompt.apis.patch_images import (
+    SPLITS,
+    Picture,
+    forget_changed,
+    images_of_config,
+    images_of_folder,
+)
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_merge import merge_stores
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.processes import by_torchrun, is_first
@@ -98,7 +105,8 @@ def shard_paths(out: Path) -> list[Path]:
         )
     total = numbers.pop() if numbers else 0
     paths = [shard_path(out, (i, total)) for i in range(1, total + 1)]
-    return paths if paths and all(p.is_file() for p in paths) else []
+    done = all(p.is_file() and not p.with_name(f'{p.name}.part').exists() for p in paths)
+    return paths if done else []
 
 
 def merge_shards(out: Path) -> int:
@@ -150,36 +158,53 @@ def _time(seconds: float) -> str:
     return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
 
 
+class Made(NamedTuple):
+    """What `generate` did: into which file, of how many images, new and changed ones of these."""
+
+    out: Path
+    images: int
+    new: int
+    changed: int
+    rate: str
+
+    def __str__(self) -> str:
+        changed = f', {self.changed} because the image is another now' if self.changed else ''
+        return f'{self.out}: {self.images} images, {self.new} of them new{changed} ({self.rate})'
+
+
 def generate(
     images: Sequence[Picture],
     generator: PatchGenerator,
-    out: Path,
-    meta: dict[str, Any] | None = None,
+    whole: Path,
+    shard: Shard | None = None,
     quiet: bool = False,
-) -> tuple[int, str]:
+) -> Made:
     """Make the patches of images and write them, one transaction each; go on where a run ended.
 
     Args:
         images: with their keys.
         generator: see `PatchGenerator`.
-        out: the store.
-        meta: what else belongs into the store's meta data.
+        whole: the store.
+        shard: the share of the images that is made, into a file of its own; if `whole` is there
+            already the store is looked through instead.
         quiet: show no progress.
-
-    Returns:
-        How many images were new, and their rate in words.
 
     Raises:
         UserError: images cannot be read (the others are done first), or the store is another.
     """
-    meta = dict(generator=generator.name, settings=generator.settings(), **(meta or {}))
-    with PatchStoreWriter(out, meta) as writer:
+    meta = dict(generator=generator.name, settings=generator.settings())  # may read weights
+    images, writer = _open(images, whole, meta, shard)
+    with writer:
         todo = [image for image in images if image.key not in writer]
         if writer.finished and todo:
             raise UserError(
-                f'{out}: expected patches of all {len(images)} images, found a finished store that '
-                f'lacks {len(todo)}, among them {todo[0].key}. Move it away, or name another --out.'
+                f'{whole}: expected patches of all {len(images)} images, found a finished store '
+                f'that lacks {len(todo)}, among them {todo[0].key}. Move it away, or name another '
+                f'--out.'
             )
+        out = writer.path
+        changed = forget_changed(images, writer, alone=shard is None or out != whole)
+        todo = [image for image in images if image.key not in writer]
         progress, bad = Progress(len(images), len(images) - len(todo), quiet), []
         for image in todo:
             try:
@@ -188,7 +213,7 @@ def generate(
                 bad.append(error)
                 continue
             patches = generator(pixels)
-            writer.add(image.key, patches)
+            writer.add(image.key, patches, image_digest(image.path))
             progress.step(len(patches))
         if bad:
             more = f' And {len(bad) - 1} more.' if len(bad) > 1 else ''
@@ -197,7 +222,24 @@ def generate(
                 f'kept: mend this and run the same command again.'
             ) from bad[0]
         writer.finish()
-    return len(todo), progress.rate()
+    return Made(out, len(images), len(todo), changed, progress.rate())
+
+
+def _open(
+    images: Sequence[Picture], whole: Path, meta: dict[str, Any], shard: Shard | None
+) -> tuple[Sequence[Picture], PatchStoreWriter]:
+    """The images of this process, and where their patches go."""
+    if shard and not whole.exists():
+        writer = PatchStoreWriter(shard_path(whole, shard), meta)
+        # Others may have merged all shards a moment ago. They remove them when the whole is there,
+        # so if this one was begun anew, the whole is seen now.
+        if not whole.exists():
+            return images[shard[0] - 1 :: shard[1]], writer
+        begun = len(writer) > 0
+        writer.close()
+        if not begun:
+            writer.part.unlink(missing_ok=True)
+    return images, PatchStoreWriter(whole, meta)
 
 
 def _shard(text: str | None) -> Shard | None:
@@ -252,12 +294,9 @@ def _run(args: argparse.Namespace) -> None:
     shard, first = _shard(args.shard), is_first()
     whole = Path(args.out or _default_out(args, generator.name))
     images = images_of_config(cfg, args.split) if cfg else images_of_folder(args.images)
-    out, share = whole, images
-    if shard and not whole.exists():
-        out, share = shard_path(whole, shard), images[shard[0] - 1 :: shard[1]]
-    new, rate = generate(share, generator, out, quiet=not first)
-    print(f'{out}: {len(share)} images, {new} of them new ({rate})')
-    if out != whole and shard_paths(whole):
+    made = generate(images, generator, whole, shard, quiet=not first)
+    print(made)
+    if made.out != whole and shard_paths(whole):
         try:
             print(f'{whole}: {merge_shards(whole)} images of {shard[1]} shards')
         except UserError as error:  # another process that was ready at the same time is at it

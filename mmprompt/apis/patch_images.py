@@ -1,7 +1,7 @@
 """Which images patches are made of, and the keys under which a store holds them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from mmengine.registry import init_default_scope
 
 from mmprompt.apis.images import PICTURES
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
+from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.datasets.checks import build_dataset
 
 SPLITS = ('train', 'val', 'test')
@@ -67,6 +69,55 @@ def images_of_folder(folder: str | os.PathLike) -> list[Picture]:
             f'--images.'
         )
     return _keyed((path, root) for path in found)
+
+
+def forget_changed(images: Sequence[Any], writer: PatchStoreWriter, alone: bool = True) -> int:
+    """Take the patches of images that are other files now out of a store; returns how many.
+
+    Args:
+        images: with `key` and `path`. Those of which the store knows no digest are left.
+        writer: of the store. A finished one is reopened if there are any.
+        alone: whether no other process does the same to this store.
+
+    Raises:
+        UserError: all of them are others: they are those of another split or data set; or a
+            finished store would have to be reopened by several processes.
+    """
+    changed = _changed(images, writer)
+    if changed and writer.finished:
+        if not alone:
+            raise UserError(
+                f'{writer.path}: expected patches of these images, found that {len(changed)} of '
+                f'them are other files now, as {changed[0]}. Run the command once in one process, '
+                f'without torchrun and --shard: it makes their patches anew.'
+            )
+        writer.reopen()
+        changed = _changed(images, writer)  # a process that was killed may have made some anew
+    writer.forget(changed)
+    return len(changed)
+
+
+def _changed(images: Sequence[Any], writer: PatchStoreWriter) -> list[str]:
+    known, changed = 0, []
+    for image in images:
+        digest = writer.digest(image.key)
+        if digest is None:
+            continue
+        try:
+            same = image_digest(image.path) == digest
+        except OSError:
+            continue  # its patches are there, and it is not needed
+        known += 1
+        if not same:
+            changed.append(image.key)
+    if changed and len(changed) == known:
+        path = writer.path if writer.finished else writer.part
+        raise UserError(
+            f'{path}: expected patches of these images, found those of others under the same '
+            f'names, for all {known} of them, as {changed[0]}. If it is the store of another split '
+            f'or data set, name another --out; if all images were made anew, delete it.'
+        )
+    return changed
 
 
 def _listed(dataset: Any, source: str) -> Iterator[tuple[Path, Path | None]]:

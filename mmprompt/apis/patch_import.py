@@ -10,10 +10,16 @@ from pycocotools import mask as coco_mask
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
-from mmprompt.apis.patch_images import SPLITS, images_of_config, images_of_folder
+from mmprompt.apis.patch_images import (
+    SPLITS,
+    forget_changed,
+    images_of_config,
+    images_of_folder,
+)
 from mmprompt.apis.patch_truth import progress
 from mmprompt.apis.proposal_sources import SOURCES, Source, named
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
 from mmprompt.datasets.folder import shown
@@ -95,6 +101,7 @@ def import_patches(
     images, missing = named(images), []
     known, patches, before = [0] * len(sources), 0, 0
     with PatchStoreWriter(out, dict(generator='import', settings=settings)) as writer:
+        changed = forget_changed(images, writer)
         for i in watch(range(len(images))):
             image = images[i]
             if image.key in writer:
@@ -111,7 +118,7 @@ def import_patches(
                 sets = [PatchSet.from_rles([], size)]
             found = union(sets, dedupe)
             patches += len(found)
-            writer.add(image.key, found)
+            writer.add(image.key, found, image_digest(image.path))
         if missing and not allow_missing:
             raise UserError(
                 f'{out}: expected masks of all {len(images)} images, found none of '
@@ -124,6 +131,8 @@ def import_patches(
     lines = [f'{out}: {new} images, {patches:,} patches ({patches / max(new, 1):.1f} an image)']
     if before:
         lines.append(f'  {before} images were there already')
+    if changed:
+        lines.append(f'  {changed} images are others than before, and were made anew')
     if len(sources) > 1:
         lines += [f'  {k}={s.path}: {n} images' for (k, s), n in zip(sources, known)]
     if missing:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet, encode
 from mmprompt.common.safe_pickle import read_pickle
@@ -265,6 +266,13 @@ class StoreSource(Source):
                 f'{self.path}: expected patches of {image.key} of {size[0]}x{size[1]} pixels '
                 f'(height x width), found {patches.size[0]}x{patches.size[1]}. They are those of '
                 f'another data set.'
+            )
+        digest = self.store.digest(image.key)
+        if digest is not None and digest != image_digest(image.path):
+            raise UserError(
+                f'{image.path}: expected the image that the patches in {self.path} under '
+                f'{image.key} were made of, found another file. Give the store of this split, or '
+                f'make it anew if the images were.'
             )
         return patches
 

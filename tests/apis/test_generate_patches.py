@@ -12,9 +12,11 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmprompt.apis import generate_patches
 from mmprompt.apis.generate_patches import Progress, main
 from mmprompt.apis.patch_images import images_of_config, images_of_folder
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet
 from mmprompt.foundation.patch_generators import PatchGenerator
@@ -84,7 +86,9 @@ def run(images, out, *more):
 def same(first: Path, second: Path) -> bool:
     a, b = PatchStore(first), PatchStore(second)
     alike = a.meta == b.meta and a.keys() == b.keys()
-    return alike and all(a.packed(key) == b.packed(key) for key in a.keys())
+    return alike and all(
+        a.packed(key) == b.packed(key) and a.digest(key) == b.digest(key) for key in a.keys()
+    )
 
 
 def test_a_folder_becomes_a_store(images, tmp_path, capsys):
@@ -152,6 +156,78 @@ def test_shards_are_one_run(images, tmp_path, capsys):
     assert not list(tmp_path.glob('a.*-of-*'))
     assert run(images, out, '--shard', '1/3') == 0
     assert f'{NUMBER} images, 0 of them new' in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize('moment', ['settings', 'opening'])
+def test_shards_that_others_merge_meanwhile_are_not_made_again(
+    images, tmp_path, capsys, monkeypatch, moment
+):
+    out, merge, place = (
+        tmp_path / 'a.db',
+        generate_patches.merge_shards,
+        generate_patches.shard_path,
+    )
+    with monkeypatch.context() as patch:  # as if both were killed before they merged
+        patch.setattr(generate_patches, 'merge_shards', lambda out: refuse())
+        assert run(images, out, '--shard', '1/2') == run(images, out, '--shard', '2/2') == 0
+    assert not out.exists() and len(list(tmp_path.glob('a.*-of-2.db'))) == 2
+
+    def then(value):
+        monkeypatch.setattr(generate_patches, 'shard_path', place)
+        if not out.exists():
+            merge(out)
+        return value
+
+    if moment == 'settings':
+        monkeypatch.setattr(HalvesPatches, 'settings', lambda self: then(dict(level=128)))
+    else:
+        monkeypatch.setattr(generate_patches, 'shard_path', lambda *given: then(place(*given)))
+    assert run(images, out, '--shard', '1/2') == 0
+    assert f'a.db: {NUMBER} images, 0 of them new' in capsys.readouterr().out.splitlines()[-1]
+    assert sorted(p.name for p in tmp_path.glob('a.*')) == ['a.db']
+
+
+def refuse():
+    raise UserError('not now')
+
+
+def repaint(path, value):
+    Image.new('RGB', (16, 12), (value, value, value)).save(path)
+
+
+@pytest.mark.parametrize('finished', [True, False])
+def test_images_that_are_others_now_are_made_anew(images, tmp_path, capsys, finished):
+    out, changed = tmp_path / 'a.db', [images / f'city0/{i}.png' for i in (2, 4)]
+    last = images / 'city1/7.png'
+    whole = last.read_bytes()
+    if not finished:
+        last.write_bytes(b'')
+    assert run(images, out) == (0 if finished else 2)
+    last.write_bytes(whole)
+    if finished:
+        assert PatchStore(out).digest('city0/2.png') == image_digest(changed[0])
+    for path in changed:
+        repaint(path, 200)
+    if finished:
+        assert run(images, out, '--shard', '1/2') == 2  # several would write one file
+        assert 'in one process' in capsys.readouterr().err
+    assert run(images, out) == 0
+    new = 2 if finished else 3
+    said = f'{NUMBER} images, {new} of them new, 2 because the image is another now'
+    assert said in capsys.readouterr().out
+    assert run(images, tmp_path / 'b.db') == 0 and same(out, tmp_path / 'b.db')
+    assert PatchStore(out).get('city0/4.png').areas.tolist() == [12 * 16, 0]
+    assert run(images, out) == 0 and '0 of them new (' in capsys.readouterr().out
+
+
+def test_images_of_another_split_do_not_go_on(images, tmp_path, capsys):
+    out, other = tmp_path / 'a.db', write_images(tmp_path / 'other')
+    run(images, out)
+    before = out.read_bytes()
+    for i, path in enumerate(other.rglob('*.png')):
+        repaint(path, i)
+    assert run(other, out) == 2
+    assert f'for all {NUMBER} of them' in capsys.readouterr().err and out.read_bytes() == before
 
 
 def test_torchrun_shards_by_itself(images, tmp_path):

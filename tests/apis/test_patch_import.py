@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mmprompt.apis.patch_import import main, union
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.patches import PatchSet
 
@@ -286,3 +287,30 @@ def test_a_run_that_was_stopped_goes_on(place, capsys):
     said = capsys.readouterr().out
     assert '1 images, 3 patches' in said and '1 images were there already' in said
     same_masks(place, SCORES)
+
+
+def repaint(place, key):
+    Image.new('RGB', SIZE[::-1], (9, 9, 9)).save(place / 'images' / key)
+
+
+def test_images_that_are_others_now_are_imported_anew(place, capsys):
+    pickles(place)
+    source = f'pickles={place / "each"}'
+    assert run(place, source) == 0
+    store = PatchStore(place / 'store.db')
+    assert store.digest(KEYS[1]) == image_digest(place / 'images' / KEYS[1])
+    repaint(place, KEYS[1])
+    assert run(place, source) == 0
+    said = capsys.readouterr().out
+    assert '1 images, 3 patches' in said and '1 images are others than before' in said
+    store = PatchStore(place / 'store.db')
+    assert store.digest(KEYS[1]) == image_digest(place / 'images' / KEYS[1])
+    same_masks(place, SCORES)
+
+
+def test_a_store_of_other_images_is_no_source(place, capsys):
+    pickles(place)
+    assert run(place, f'pickles={place / "each"}', out='other.db') == 0
+    repaint(place, KEYS[0])
+    said = refused(place, capsys, f'patches={place / "other.db"}')
+    assert str(place / 'images' / KEYS[0]) in said and 'found another file' in said
