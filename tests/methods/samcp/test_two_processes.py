@@ -58,12 +58,13 @@ def test_two_processes_learn_what_one_learns(tmp_path):
         command, env=os.environ | changed, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    one, two = (
-        load_strict(tmp_path / out / f'iter_{STEPS}.pth')['state_dict'] for out in ('one', 'two')
-    )
-    assert one.keys() == two.keys()
-    for key, tensor in one.items():
-        assert torch.allclose(two[key], tensor, rtol=1e-5, atol=1e-6), key
+    one, two = (load_strict(tmp_path / out / f'iter_{STEPS}.pth') for out in ('one', 'two'))
+    # Rounding grows from step to step; noise of another seed moves the losses by percents.
+    losses = two['message_hub']['log_scalars']['train/loss'].data[0].tolist()
+    assert losses == pytest.approx(steps, rel=1e-4)
+    assert one['state_dict'].keys() == two['state_dict'].keys()
+    for key, tensor in one['state_dict'].items():
+        assert torch.allclose(two['state_dict'][key], tensor, rtol=1e-4, atol=1e-4), key
 
 
 if __name__ == '__main__':
