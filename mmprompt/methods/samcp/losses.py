@@ -71,8 +71,8 @@ class SAMCPLoss(nn.Module):
             patch ("segment anything", Table 4, BG); 0 leaves them out.
         denoising_weight: factor of the losses of denoising queries.
         aux_weight: factor of the losses of all layers but the last.
-        alpha, gamma: of the focal losses.
-        dice_eps: smoothing of the Dice loss.
+        alpha, gamma: of the focal losses; the costs of `assigner` have their own.
+        dice_eps: smoothing of the Dice loss; the cost has its own.
         cls_normaliser: 'queries' divides by M, the queries of both kinds (Eq. 1); 'positives' by
             the queries of a class, each branch by its own.
         mask_normaliser: 'all' divides by M*, the positive queries of both kinds (Eq. 2); 'branch'

@@ -203,7 +203,8 @@ class SAMCPHungarianAssigner:
 
     Args:
         cls, mfl, dice, bbox, giou: the five costs: a weight, a config, or None to leave one out
-            (Table 3).
+            (Table 3). Alpha, gamma and eps of `SAMCPLoss` do not come here: a config such as
+            ``dict(type='SAMCPDiceCost', weight=1.0, eps=0.01)`` has its own.
         extra: configs of further costs; each is called with `Queries` and `InstanceTargets`.
 
     Raises:
