@@ -17,11 +17,8 @@ OPTIONS = [
     dict(empty_units='drop', empty_classes='negative', self_affinity=0.0),
     dict(empty_units='learn', empty_classes='ignore', aux_weight=0.5, denoising_weight=3.0),
     dict(cls_weight=4.0, mfl_weight=0.25, dice_weight=7.0, self_affinity=0.1),
+    dict(alpha=0.6, gamma=1.5, dice_eps=0.01),
 ]
-
-
-def focal(logit: Tensor, target: float) -> Tensor:
-    return sigmoid_focal_loss(logit, torch.full_like(logit, target), 0.25, 2.0)
 
 
 class Looped:
@@ -39,17 +36,22 @@ class Looped:
         self.units = loss.assigner(Queries.of(output), self.one, wanted).unit
         self.numbers = self.one.num_patches
 
+    def focal(self, logit: Tensor, target: float) -> Tensor:
+        truth = torch.full_like(logit, target)
+        return sigmoid_focal_loss(logit, truth, self.loss.alpha, self.loss.gamma)
+
     def row(self, logits: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 2 of one row."""
         counted = [n for n in range(len(parts)) if parts[n] >= 0]
         total, both, probs = 0.0, 0.0, 0.0
         for n in counted:
             truth = float(parts[n])
-            total = total + focal(logits[n], truth)
+            total = total + self.focal(logits[n], truth)
             both = both + truth * logits[n].sigmoid()
             probs = probs + logits[n].sigmoid()
         number = sum(float(parts[n]) for n in counted)
-        dice = 1 - (2 * both + 1) / (probs + number + 1)
+        eps = self.loss.dice_eps
+        dice = 1 - (2 * both + eps) / (probs + number + eps)
         return total / max(number, 1), dice
 
     def semantic(self, layer: int) -> dict:
@@ -62,7 +64,7 @@ class Looped:
                 if not (rule == 'ignore' and present and not usable):
                     target = present if rule == 'positive' else usable
                     logit = self.output.semantic_logits[layer, image, s]
-                    sums['cls'] = sums['cls'] + focal(logit, float(target))
+                    sums['cls'] = sums['cls'] + self.focal(logit, float(target))
                     sums['queries'] += 1
                 sums['positives'] += present if rule == 'positive' else usable
                 if usable:
@@ -79,7 +81,7 @@ class Looped:
     def query(self, sums: dict, logits: Tensor, label: int | None) -> None:
         """Eq. 1 of one query."""
         for t in range(len(logits)):
-            sums['cls'] = sums['cls'] + focal(logits[t], float(t == label))
+            sums['cls'] = sums['cls'] + self.focal(logits[t], float(t == label))
         sums['queries'] += 1
         sums['positives'] += label is not None
 

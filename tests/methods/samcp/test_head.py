@@ -261,16 +261,17 @@ def test_denoising_queries_tell_nobody(own_noise):
 def test_half_precision():
     model = build(torch.float32)
     features, samples = joined(IMAGES, torch.float32)
-    torch.manual_seed(1)
+    for index, sample in enumerate(samples):
+        sample.gt_units.set_metainfo(dict(noise_seed=index))
     wide = model.loss(features, samples)
-    torch.manual_seed(1)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         half = model.loss(features, samples)
         output = model(features, batch_of(samples, features))
     assert output.affinity_instance.dtype == output.instance_logits.dtype == torch.float32
-    total = sum(half.values())
-    assert abs(float(total / sum(wide.values())) - 1) < 0.2
-    total.backward()
+    assert half.keys() == wide.keys()
+    for name, value in half.items():  # bfloat16 has steps of 0.4 to 0.8 %
+        assert float(value) == pytest.approx(float(wide[name]), rel=0.02), name
+    sum(half.values()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
