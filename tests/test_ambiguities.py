@@ -173,7 +173,7 @@ PLAIN = dict(
     SAMCPLoss={'part_assigner', 'assigner', 'mfl_weight', 'dice_weight'},
     SAMCPHungarianAssigner={'mfl', 'dice', 'bbox', 'giou', 'extra'},
     SAMCPPredictor={'semantic', 'instances', 'panoptic'},
-    LoadPatches=set(),
+    LoadPatches={'check_image'},  # a check of the data
 )
 ROOMS = (
     dict(FewShotDataset='datasets.few_shot', LoadPatches='datasets.patches')
