@@ -144,15 +144,15 @@ class LoadCocoInstances(BaseTransform):
     def _read(self) -> dict[str, list[dict]]:
         content = read_coco(Path(self.ann_file))
         categories = content['categories']
-        names = [c['name'] for c in categories]
+        names = [str(c['name']).strip() for c in categories]
         classes = names if self.classes is None else [str(c).strip() for c in self.classes]
-        lost = [name for name in names if name.strip() not in classes]
-        if self.classes is not None and lost:
+        lost = [name for name in names if name not in classes]
+        if lost:
             raise UserError(
                 f'{self.ann_file}: expected categories that are classes of the data set, found '
                 f'{shown(lost)}. Give LoadCocoInstances the classes as the JSON names them.'
             )
-        index = {c['id']: classes.index(c['name'].strip()) for c in categories}
+        index = {c['id']: classes.index(name) for c, name in zip(categories, names)}
         instances = _by_image(content['annotations'], index)
         return {image['file_name']: instances.get(image['id'], []) for image in content['images']}
 
@@ -167,8 +167,9 @@ def load_masks(instances: Sequence[Mapping], results: Mapping) -> CocoMasks:
     size = tuple(int(n) for n in results['ori_shape'][:2])
     where = f'{results["img_path"]}: an annotation'
     rles = [compress(each['segmentation'], size, where) for each in instances]
-    kept = [i for i, area in enumerate(mask_areas(rles, size)) if area > 0]
-    tight = rle.parse(rles, size, where).boxes().astype(np.float32)
+    runs = rle.parse(rles, size, where)
+    kept = np.flatnonzero(runs.areas()).tolist()
+    tight = runs.boxes().astype(np.float32)
     for i in kept:
         if instances[i]['box'] is not None:
             x, y, width, height = instances[i]['box']
@@ -182,13 +183,6 @@ def load_masks(instances: Sequence[Mapping], results: Mapping) -> CocoMasks:
     )
 
 
-def mask_areas(rles: Sequence[bytes], size: tuple[int, int]) -> list[int]:
-    """Pixels of each of n compressed counts."""
-    from pycocotools import mask as coco
-
-    return [int(coco.area(dict(size=list(size), counts=each))) for each in rles]
-
-
 def paint(masks: CocoMasks, where: str = 'an image') -> np.ndarray:
     """Panoptic map (H, W) int32 of masks, see `LoadAnnotationsFromCocoInstances`.
 
@@ -198,7 +192,7 @@ def paint(masks: CocoMasks, where: str = 'an image') -> np.ndarray:
     from pycocotools import mask as coco
 
     panoptic = np.zeros(masks.size, np.int32)
-    areas = mask_areas(masks.rles, masks.size)
+    areas = rle.parse(masks.rles, masks.size, where).areas().tolist()
     order = sorted(range(len(areas)), key=lambda i: (not masks.is_crowd[i], -areas[i]))
     single = ~masks.is_crowd
     numbers = np.zeros(len(areas), np.int64)

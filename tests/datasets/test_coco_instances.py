@@ -233,8 +233,14 @@ def test_instances_are_added_to_a_panoptic_data_set(data):
     extra['classes'] = ('cat', 'dog')
     with pytest.raises(UserError, match='found cup'):
         DATASETS.build(base)[0]
-    extra['classes'] = None
     content = json.loads((data / 'a.json').read_text())
+    content['categories'][0]['name'] = ' cat '  # as some files write it
+    (data / 'b.json').write_text(json.dumps(content))
+    for classes in (None, (' dog', 'cat', 'cup')):
+        extra.update(classes=classes, ann_file=str(data / 'b.json'))
+        labels = DATASETS.build(base)[0]['data_samples'].gt_instances.labels.tolist()
+        assert labels == ([0, 1, 0, 2, 1] if classes is None else [1, 0, 1, 2, 0])
+    extra['classes'] = None
     content['images'] = content['images'][1:]
     (data / 'c.json').write_text(json.dumps(content))
     extra['ann_file'] = str(data / 'c.json')
