@@ -36,8 +36,9 @@ def labelled_images(dataset: Any) -> Iterator[tuple[Any, int]]:
         yield from ((dataset, i) for i in range(len(dataset)))
         return
     images = list(labelled_images(inner))
-    if hasattr(dataset, 'inner_index'):
-        images = [images[dataset.inner_index(i)] for i in range(len(dataset))]
+    if hasattr(dataset, 'inner_index'):  # of what repeats, each image is listed once
+        chosen = (dataset.inner_index(i) % len(images) for i in range(len(dataset)))
+        images = [images[i] for i in dict.fromkeys(chosen)]
     yield from images
 
 

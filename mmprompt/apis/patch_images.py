@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset
 from mmengine.registry import init_default_scope
 
+from mmprompt.apis.class_prior import labelled_images
 from mmprompt.apis.images import PICTURES
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_format import image_digest
@@ -122,26 +122,15 @@ def _changed(images: Sequence[Any], writer: PatchStoreWriter) -> list[str]:
 
 def _listed(dataset: Any, source: str) -> Iterator[tuple[Path, Path | None]]:
     """(image, folder of images) behind wrappers."""
-    if isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            yield from _listed(part, source)
-        return
-    inner = vars(dataset).get('dataset')
-    if inner is not None:
-        images = list(_listed(inner, source))
-        if hasattr(dataset, 'inner_index'):  # of what repeats, each image is listed once
-            images = [images[dataset.inner_index(i) % len(images)] for i in range(len(dataset))]
-        yield from images
-        return
-    prefix = getattr(dataset, 'data_prefix', None) or {}
-    folder = next((prefix[name] for name in _FOLDERS if prefix.get(name)), None)
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i) if hasattr(dataset, 'get_data_info') else {}
+    for leaf, i in labelled_images(dataset):
+        prefix = getattr(leaf, 'data_prefix', None) or {}
+        folder = next((prefix[name] for name in _FOLDERS if prefix.get(name)), None)
+        info = leaf.get_data_info(i) if hasattr(leaf, 'get_data_info') else {}
         if not info.get('img_path'):
             raise UserError(
                 f'{source}: expected a dataset whose get_data_info gives img_path, as those of '
-                f'MMSegmentation and MMDetection do, found {type(dataset).__name__}. Give the '
-                f'folder of its images by --images.'
+                f'MMSegmentation and MMDetection do, found {type(leaf).__name__}. Give the folder '
+                f'of its images by --images.'
             )
         yield Path(info['img_path']), None if folder is None else Path(folder)
 

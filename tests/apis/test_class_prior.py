@@ -87,6 +87,11 @@ def test_counts_are_those_by_hand_and_the_same_bytes_twice(ade, capsys):
             "inner, dict(type='GuardedDataset', dataset=inner)]))",
             [0, 1, 2] * 2,
         ),
+        (
+            "dict(type='GuardedDataset', dataset=dict(type='RepeatDataset', times=2, "
+            'dataset=inner))',
+            [0, 1, 2],
+        ),
         ("dict(type='mmseg.MultiImageMixDataset', dataset=inner, pipeline=[])", [0, 1, 2]),
     ],
 )
