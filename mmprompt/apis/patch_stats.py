@@ -13,6 +13,7 @@ import numpy as np
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
 from mmprompt.apis.patch_floors import measure_floors
+from mmprompt.apis.patch_images import SPLITS
 from mmprompt.apis.patch_pictures import (
     Uncovered,
     draw_object,
@@ -21,7 +22,7 @@ from mmprompt.apis.patch_pictures import (
     spread,
     write_sheet,
 )
-from mmprompt.apis.patch_truth import SPLITS, PatchSplit, progress, select_runs
+from mmprompt.apis.patch_truth import PatchSplit, progress
 from mmprompt.apis.task_table import aligned_table, number, task_table
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file, write_json
@@ -93,7 +94,7 @@ def measure(
         image = split.read(i)
         wanted = (image.units.is_instance != regions) & (image.runs.areas() > 0)
         wanted = np.flatnonzero(wanted)
-        objects = select_runs(image.runs, wanted)
+        objects = image.runs.select(wanted)
         overlaps = Overlaps(objects, image.patch_runs())
         counts.append(len(image.patches))
         shares.append(overlaps.patches.any(axis=0) @ overlaps.areas / overlaps.areas.sum())

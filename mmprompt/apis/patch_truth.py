@@ -20,8 +20,6 @@ from mmprompt.common.rle import Runs, parse
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.datasets.units import TrueUnits
 
-SPLITS = ('train', 'val', 'test')
-
 
 @dataclass(frozen=True, eq=False)
 class TruthImage:
@@ -63,13 +61,6 @@ def unit_runs(units: TrueUnits) -> Runs:
         start, stop = (np.concatenate(p) for p in ((own.start, start), (own.stop, stop)))
     order = np.lexsort((start, owner))
     return Runs(segments.size, len(units), owner[order], start[order], stop[order])
-
-
-def select_runs(runs: Runs, rows: np.ndarray) -> Runs:
-    """The masks of rising rows (n,)."""
-    kept = np.isin(runs.owner, rows)
-    owner = np.searchsorted(rows, runs.owner[kept])
-    return Runs(runs.size, len(rows), owner, runs.start[kept], runs.stop[kept])
 
 
 def progress(indices: range) -> Iterator[int]:
