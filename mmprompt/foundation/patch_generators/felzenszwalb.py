@@ -80,7 +80,12 @@ class FelzenszwalbPatches(PatchGenerator):
 
 
 def segments(labels: np.ndarray, max_share: float = 1.0) -> list[bytes]:
-    """Compressed counts of the labels of a map (H, W), in their order; the largest left out."""
+    """Compressed counts of the labels of a map (H, W), in their order.
+
+    Args:
+        labels: any integers; pixels of one are one mask.
+        max_share: those that cover more of the map are left out.
+    """
     line = labels.T.ravel()  # column by column, as COCO goes
     start = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
     stop = np.concatenate([start[1:], [line.size]])
