@@ -1,4 +1,7 @@
-"""Every config of SSPrompt that fits this machine was run to its end, and its row is kept."""
+"""Every config of SSPrompt that fits this machine was run to its end, and its row is kept.
+
+The rows of SAM-CP are those of its CSV file.
+"""
 
 import re
 from pathlib import Path
@@ -8,7 +11,10 @@ from mmengine.config import Config
 
 from mmprompt.apis.cell_rows import cell_of, read_rows
 from mmprompt.apis.cells import VARIANTS, Cell
+from mmprompt.apis.csv_rows import read_csv
+from mmprompt.apis.markdown import grid
 from mmprompt.apis.suites import INSTANCE, PANOPTIC, SEMANTIC, SUITES
+from mmprompt.apis.task_table import TASK_COLUMNS, number
 
 ROOT = Path(__file__).resolve().parent.parent
 BASES = ('nano', 'r50', 'mobile-sam')
@@ -48,3 +54,20 @@ def test_a_leaf_was_run_to_its_end(leaf, rows):
     row = rows[cell_of_leaf(leaf)]
     measured = {'instance': 'AP50', 'panoptic': 'PQ'}.get(row['task'], 'mIoU')
     assert 0 < float(row[measured]) < 100 and float(row['seconds']) > 0
+
+
+@pytest.mark.parametrize('data', ['streets', 'coco128'])
+def test_tables_of_samcp_are_those_of_their_file(data):
+    heads = ('split', 'row', *TASK_COLUMNS)
+    rows = [row for row in read_csv(ROOT / 'docs/results/samcp.csv', heads, others=True)]
+    lines = [
+        (
+            row['split'],
+            row['row'],
+            *(number(float(row[c]) if row[c] else None) for c in TASK_COLUMNS),
+        )
+        for row in rows
+        if row['data'] == data
+    ]
+    block = f'<!-- begin table samcp {data} -->\n\n{grid(heads, lines)}\n\n<!-- end'
+    assert lines and block in (ROOT / 'docs/results.md').read_text()
