@@ -53,14 +53,7 @@ def union(sets: Sequence[PatchSet], dedupe: float | None = None) -> PatchSet:
             sets come one after the other, and those of a set by falling score. Empty masks are left
             out too. None keeps all.
     """
-    joined = sets[0]
-    if len(sets) > 1:
-        columns = ('boxes', 'scores', 'areas', 'regions')
-        joined = PatchSet(
-            joined.size,
-            tuple(code for each in sets for code in each.rles),
-            *(np.concatenate([getattr(each, name) for each in sets]) for name in columns),
-        )
+    joined = PatchSet.concat(sets)
     if dedupe is None or not len(joined):
         return joined
     rank = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
@@ -129,15 +122,13 @@ def import_patches(
         writer.finish()
     new = len(images) - before
     lines = [f'{out}: {new} images, {patches:,} patches ({patches / max(new, 1):.1f} an image)']
-    if before:
-        lines.append(f'  {before} images were there already')
-    if changed:
-        lines.append(f'  {changed} images are others than before, and were made anew')
-    if len(sources) > 1:
-        lines += [f'  {k}={s.path}: {n} images' for (k, s), n in zip(sources, known)]
-    if missing:
-        lines.append(f'  without patches ({len(missing)}): {shown(missing)}')
-    return '\n'.join(lines)
+    notes = {
+        f'{before} images were there already': before,
+        f'{changed} images are others than before, and were made anew': changed,
+        **{f'{k}={s.path}: {n} images': len(sources) > 1 for (k, s), n in zip(sources, known)},
+        f'without patches ({len(missing)}): {shown(missing)}': missing,
+    }
+    return '\n'.join([*lines, *(f'  {text}' for text, told in notes.items() if told)])
 
 
 def main(argv: list[str] | None = None) -> int:

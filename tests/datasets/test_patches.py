@@ -8,7 +8,6 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform, Compose
 from mmengine.dataset import pseudo_collate
-from PIL import Image
 from torch.utils.data import DataLoader
 from toy_patches import (
     BUILDING,
@@ -27,7 +26,6 @@ from mmprompt.common import patch_store
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
-from mmprompt.datasets import patches
 from mmprompt.datasets.patches import LoadPatches, LoadUnits
 from mmprompt.registry import DATASETS
 
@@ -389,50 +387,3 @@ def test_refuses_what_does_not_fit(toy):
         LoadUnits()(dict(good, gt_seg_map=labels[::2]))
     with pytest.raises(UserError, match='expects patches'):
         Compose([dict(type='mmprompt.PackPatchInputs')])(dict(good))
-
-
-def load(path, store, **more):
-    results = dict(img_path=str(path), img=np.zeros((*SIZE, 3), np.uint8), ori_shape=SIZE)
-    return LoadPatches(store, **more)(results)
-
-
-def test_patches_of_another_split_are_refused(tmp_path):
-    """Keys and sizes of the splits are the same."""
-    stores = {s: write_toy_patches(tmp_path, 1, s, i) for i, s in enumerate(('train', 'val'))}
-    for split in stores:
-        name = 'toy/toy_000000_000000_leftImg8bit.png'
-        image = tmp_path / 'leftImg8bit' / split / name
-        for other, store in stores.items():
-            if other == split:
-                assert 'patch_set' in load(image, store)
-                continue
-            with pytest.raises(UserError) as caught:
-                load(image, store)
-            said = str(caught.value)
-            assert str(image) in said and str(store) in said and 'another split' in said
-            assert 'tools/generate_patches.py CONFIG --generator toy' in said
-            assert 'patch_set' in load(image, store, check_image=False)
-
-
-def test_patches_of_an_image_that_was_made_anew_are_refused(tmp_path):
-    store = write_toy_patches(tmp_path, 1)
-    image = next(tmp_path.rglob('*_leftImg8bit.png'))
-    load(image, store)
-    Image.fromarray(toy_scene(7)[0]).save(image)
-    with pytest.raises(UserError, match='found another file .* make their patches anew: python'):
-        load(image, store)
-
-
-def test_an_image_is_read_for_its_digest_once(toy, monkeypatch):
-    read, image = [], next(toy.rglob('*_leftImg8bit.png'))
-    digest = patches.image_digest
-    monkeypatch.setattr(patches, 'image_digest', lambda path: read.append(path) or digest(path))
-    step = LoadPatches(toy / 'toy_train.patches')
-    for _ in range(2):
-        step(dict(img_path=str(image), img=np.zeros((*SIZE, 3), np.uint8), ori_shape=SIZE))
-    assert read == [str(image)]
-
-
-def test_images_of_a_storage_that_is_no_disk_are_believed(toy):
-    found = load('s3://bucket/toy/toy_000000_000000_leftImg8bit.png', toy / 'toy_train.patches')
-    assert len(found['patch_set'])
