@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from mmprompt.apis.figures import colour_labels, draw_scenes
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import Inferencer
-from mmprompt.common.prompt_file import PromptFile
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.spm import SPMSegmentor
 from mmprompt.methods.spm.stages import OUT
@@ -42,7 +41,7 @@ def picture_interim(
     name: str,
     config: Config,
     data: ConfigDict,
-    prompt: PromptFile,
+    prompt: Path,
     out: Path,
     count: int,
     device: str,
@@ -57,7 +56,7 @@ def picture_interim(
         name: of the run, in the name of the picture.
         config: of the run.
         data: config of the test data, without wrappers.
-        prompt: what was learned, read from its file.
+        prompt: file of what was learned.
         out: folder of the picture.
         count: images, spread evenly over the data.
         device: where the network runs.
@@ -66,7 +65,7 @@ def picture_interim(
     Returns:
         The file; none without prompts.
     """
-    segment = Inferencer(config, prompt.path, device)
+    segment = Inferencer(config, prompt, device)
     if not segment.model.backbone.prompt_at:
         return []
     segment.model.test_cfg = ConfigDict(mode='whole')

@@ -312,7 +312,7 @@ def pictures(
         init_default_scope(run.config.get('default_scope', 'mmprompt'))
         data = _inside(run.config.test_dataloader.dataset, 'pipeline')
         draw = picture_merging if is_samcp(run.config) else picture_interim
-        drawn += draw(run.name, run.config, data, run.prompt, out, count, device, WIDEST)
+        drawn += draw(run.name, run.config, data, run.prompt.path, out, count, device, WIDEST)
     if others and count:
         drawn += picture_scenes(others, out, count, device)
     if not drawn:

@@ -18,7 +18,6 @@ from mmprompt.apis.overlays import DRAWN_SCORE, Region, draw_overlay, palette_of
 from mmprompt.common.errors import UserError
 from mmprompt.common.image_groups import image_groups
 from mmprompt.common.patches import PatchSet
-from mmprompt.common.prompt_file import PromptFile
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.samcp import SAMCPDetector
 from mmprompt.methods.samcp.head import batch_of
@@ -41,7 +40,7 @@ def picture_merging(
     name: str,
     config: Config,
     data: ConfigDict,
-    learned: PromptFile,
+    learned: Path,
     out: Path,
     count: int,
     device: str,
@@ -53,7 +52,7 @@ def picture_merging(
         name: of the run, in the names of the pictures.
         config: of the run.
         data: config of the test data, without wrappers.
-        learned: beside the frozen backbone.
+        learned: file of what was learned beside the frozen backbone.
         out: folder of the pictures.
         count: images, spread evenly over the data.
         device: where the network runs.

@@ -108,7 +108,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(place, tmp_path):
     make_config(folder, work, STEPS, INTERVAL).dump(config)
 
     process = start(config, 'from outside')
-    while process.poll() is None and not (work / 'iter_2.pth').exists():
+    while process.poll() is None and not (work / 'last_checkpoint').exists():
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
