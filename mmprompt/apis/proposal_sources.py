@@ -7,6 +7,7 @@ that this is, as COCO's image ids are.
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -51,7 +52,7 @@ def _names(key: str) -> list[str]:
     return [key, str(path.with_suffix('')), path.name, path.stem, *number]
 
 
-class Source:
+class Source(ABC):
     """Masks of many images.
 
     Args:
@@ -66,6 +67,7 @@ class Source:
         if not self.path.exists():
             raise UserError(f'{path}: expected the source of patches, found nothing. Correct it.')
 
+    @abstractmethod
     def read(self, image: Named, size: Size) -> PatchSet | None:
         """The masks of one image, None if the source does not have it.
 
@@ -76,7 +78,6 @@ class Source:
         Raises:
             UserError: they cannot be used.
         """
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """What says in the store's settings where patches are from, without the place on disk."""

@@ -61,6 +61,7 @@ def test_arrays_can_be_written_to(store):
     patches = PatchStore(store).get('1.png')
     for name in FIELDS:
         getattr(patches, name)[:] = 0
+        assert not getattr(patches, name).any()
 
 
 def test_find(store):

@@ -113,7 +113,8 @@ def test_recorded_geometry_is_believed(steps, labels):
     if not labels:
         steps = [s for s in steps if 'seg_fill_in' not in (s if isinstance(s, dict) else {})]
     for seed in range(8):
-        run(steps, seed, labels)
+        placed = run(steps, seed, labels)
+        assert np.isfinite([*placed.scale, *placed.offset]).all() and (placed.scale != 0).all()
 
 
 @pytest.mark.parametrize(
@@ -215,8 +216,8 @@ def test_mmdetections_own_transforms_are_known():
 
 def test_pipelines_without_patches_may_do_what_they_like():
     built = [TRANSFORMS.build(s) for s in (MMSEG_FLIP, dict(type='mmseg.PackSegInputs'))]
-    check_pipeline(Compose(built))
-    check_pipeline(None)
+    for pipeline in (Compose(built), None):
+        assert check_pipeline(pipeline) is None  # refusing is raising
 
 
 @pytest.mark.parametrize('path', sorted(BASES.glob('samcp_*.py')), ids=lambda path: path.stem)
