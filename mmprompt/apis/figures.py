@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from PIL import Image
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
@@ -28,6 +29,22 @@ def colour_labels(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nd
     labels = labels.astype(np.int64)
     inside = (labels >= 0) & (labels < len(palette))
     return table[np.where(inside, labels, len(palette))]
+
+
+def shrink(columns: Mapping[str, np.ndarray], widest: int) -> dict[str, np.ndarray]:
+    """Pictures of the size of the first, made smaller where its longer side has more pixels.
+
+    Args:
+        columns: RGB pictures (H, W, 3) by title.
+        widest: pixels that the longer side may have.
+    """
+    height, width = next(iter(columns.values())).shape[:2]
+    scale = min(1, widest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return {
+        title: np.asarray(Image.fromarray(column).resize(size, Image.Resampling.NEAREST))
+        for title, column in columns.items()
+    }
 
 
 def save_figure(figure, path: str | Path) -> None:

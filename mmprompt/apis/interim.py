@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmprompt.apis.figures import colour_labels, draw_scenes
+from mmprompt.apis.figures import colour_labels, draw_scenes, shrink
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import Inferencer
 from mmprompt.datasets.checks import build_dataset
@@ -89,12 +88,7 @@ def _scene(dataset, index: int, segment: Inferencer, widest: int) -> dict[str, n
         title = 'before the head' if place == OUT else f'before {place}'
         columns[title] = mix_colours(probs.numpy(), palette)
     columns['result'] = colour_labels(found.pred_sem_seg.data[0].cpu().numpy(), palette)
-    scale = min(1, widest / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return {
-        title: np.asarray(Image.fromarray(column).resize(size, Image.Resampling.NEAREST))
-        for title, column in columns.items()
-    }
+    return shrink(columns, widest)
 
 
 def enlarged(logits: Tensor, metainfo: dict, size: tuple[int, int]) -> Tensor:

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from PIL import Image
 
 from mmprompt.apis.cli import run_command_line
 from mmprompt.apis.csv_rows import read_csv
-from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_weights
+from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_weights, shrink
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
 from mmprompt.apis.interim import is_spm, picture_interim
@@ -222,13 +221,7 @@ def _scene(dataset, index: int, segment: Inferencer, names: Sequence[str]) -> di
         if labels.shape == truth.shape:
             labels = np.where(truth == 255, 255, labels)
         columns[name] = colour_labels(labels, palette)
-    height, width = picture.shape[:2]
-    scale = min(1, WIDEST / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return {
-        name: np.asarray(Image.fromarray(column).resize(size, Image.Resampling.NEAREST))
-        for name, column in columns.items()
-    }
+    return shrink(columns, WIDEST)
 
 
 def lines_of_runs(runs: Sequence[Run]) -> dict[str, Lines]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from mmprompt.apis.figures import colour_labels, draw_scenes, save_figure
+from mmprompt.apis.figures import colour_labels, draw_scenes, save_figure, shrink
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.overlays import DRAWN_SCORE, Region, draw_overlay, palette_of, shade
 from mmprompt.common.errors import UserError
@@ -95,13 +95,7 @@ def _scene(sample, metainfo: dict, widest: int) -> dict[str, np.ndarray]:
         'instances': draw_overlay(picture, _instances(sample.pred_instances, classes)),
         'panoptic': draw_overlay(picture, _segments(sample, classes)),
     }
-    height, width = picture.shape[:2]
-    scale = min(1, widest / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return {
-        title: np.asarray(Image.fromarray(column).resize(size, Image.Resampling.NEAREST))
-        for title, column in columns.items()
-    }
+    return shrink(columns, widest)
 
 
 def _fit(labels: np.ndarray, picture: np.ndarray) -> np.ndarray:

@@ -3,18 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from mmprompt.common.errors import UserError
+from mmprompt.datasets.coco_classes import COCO_THINGS
 
 #: Names of countable classes in COCO (80), Cityscapes, CamVid and Mapillary.
 THINGS = frozenset(
-    """person; bicycle; car; motorcycle; airplane; bus; train; truck; boat; traffic light; fire
-    hydrant; stop sign; parking meter; bench; bird; cat; dog; horse; sheep; cow; elephant; bear;
-    zebra; giraffe; backpack; umbrella; handbag; tie; suitcase; frisbee; skis; snowboard; sports
-    ball; kite; baseball bat; baseball glove; skateboard; surfboard; tennis racket; bottle; wine
-    glass; cup; fork; knife; spoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot
-    dog; pizza; donut; cake; chair; couch; potted plant; bed; dining table; toilet; tv; laptop;
-    mouse; remote; keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock;
-    vase; scissors; teddy bear; hair drier; toothbrush; rider; pedestrian; bicyclist; motorcyclist;
-    caravan; trailer""".replace('\n    ', ' ').split('; ')
+    (*COCO_THINGS, 'rider', 'pedestrian', 'bicyclist', 'motorcyclist', 'caravan', 'trailer')
 )
 #: COCO counts them; Cityscapes, and so every list with a road, does not.
 NOT_ON_STREETS = frozenset({'traffic light', 'stop sign', 'bench'})
