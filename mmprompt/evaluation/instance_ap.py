@@ -10,6 +10,7 @@ from mmengine.logging import MMLogger, print_log
 from prettytable import PrettyTable
 
 from mmprompt.common.errors import UserError
+from mmprompt.evaluation.groups import Groups, read_groups
 from mmprompt.registry import METRICS
 
 STATS = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l')
@@ -85,6 +86,8 @@ class InstanceAP(BaseMetric):
         max_dets: most predictions per image that count.
         classwise: also log AP and AP50 per class.
         boxes: also measure boxes.
+        groups: names of classes by the name of a group: also all values over the classes of each
+            group alone, `AP_GROUP`, `AP50_GROUP`, `AP_det_GROUP` and so on.
         collect_device, prefix: as of `mmengine.BaseMetric`.
     """
 
@@ -93,6 +96,7 @@ class InstanceAP(BaseMetric):
         max_dets: int = 100,
         classwise: bool = True,
         boxes: bool = False,
+        groups: Groups | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -100,6 +104,7 @@ class InstanceAP(BaseMetric):
         self.max_dets = max_dets
         self.classwise = classwise
         self.boxes = boxes
+        self.groups = groups
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encode the masks of a batch; only codes are kept and exchanged between processes."""
@@ -148,41 +153,52 @@ class InstanceAP(BaseMetric):
         return masks, _array(segments['labels'])[things], _array(segments['is_crowd'])[things]
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Evaluate all images at once."""
-        values = dict(zip(STATS, self._measure(results, 'segm')))
-        if self.boxes:
-            values |= zip(BOX_STATS, self._measure(results, 'bbox'))
+        """Evaluate all images at once.
+
+        Raises:
+            UserError: see `read_groups`.
+        """
+        names = self.dataset_meta['classes']
+        groups = {'': np.ones(len(names), bool)}
+        for name, members in read_groups(self.groups, names, 'InstanceAP').items():
+            groups[f'_{name}'] = members
+        values = {}
+        for stats, kind in ((STATS, 'segm'), (BOX_STATS, 'bbox'))[: 1 + self.boxes]:
+            precision = self._precision(results, kind)
+            for suffix, members in groups.items():
+                found = _summary(precision[:, :, members])
+                values |= {f'{stat}{suffix}': value for stat, value in zip(stats, found)}
         return values
 
-    def _measure(self, results: list[dict], kind: str) -> list[float]:
-        """`STATS` of masks ('segm') or boxes ('bbox')."""
+    def _precision(self, results: list[dict], kind: str) -> np.ndarray:
+        """Precision of masks ('segm') or boxes ('bbox'), (IoU, recall, class, size).
+
+        Sizes are all, small, medium and large; -1 marks what is undefined.
+        """
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
         names = self.dataset_meta['classes']
         truth, found = self._datasets(results, len(names), kind == 'bbox')
         if not truth['annotations'] or not found:
-            # The library cannot be asked: nothing was found (0), or nothing could be (NaN).
-            return [0.0 if truth['annotations'] else float('nan')] * len(STATS)
+            # The library cannot be asked: nothing was found (0), or nothing could be (-1).
+            there = {row['category_id'] - 1 for row in truth['annotations']}
+            precision = np.full((10, 1, len(names), 4), -1.0)
+            precision[:, :, sorted(there)] = 0
+            return precision
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO()
             coco.dataset = truth
             coco.createIndex()
             evaluation = COCOeval(coco, coco.loadRes(found), kind)
-            # The summary reads the last entry, and AP and AP50 per class below as well.
+            # The summary reads the last entry.
             evaluation.params.maxDets = [1, 10, self.max_dets]
             evaluation.evaluate()
             evaluation.accumulate()
-        precision = evaluation.eval['precision']  # (IoU, recall, class, area, max_dets)
+        precision = evaluation.eval['precision'][..., -1]  # (IoU, recall, class, size)
         if self.classwise:
             self._log(names, precision, '' if kind == 'segm' else '_det')
-        parts = (
-            precision[..., 0, -1],
-            precision[:1, ..., 0, -1],
-            precision[5:6, ..., 0, -1],
-            *(precision[..., area, -1] for area in (1, 2, 3)),
-        )
-        return [self._mean(part) for part in parts]
+        return precision
 
     @staticmethod
     def _datasets(results: list[dict], num_classes: int, boxes: bool) -> tuple[dict, list[dict]]:
@@ -199,15 +215,23 @@ class InstanceAP(BaseMetric):
         return dict(info={}, images=images, categories=categories, annotations=truth), found
 
     @staticmethod
-    def _mean(precision: np.ndarray) -> float:
-        """Percent; -1 marks what is undefined, e.g. a class that never occurs."""
-        valid = precision[precision > -1]
-        return float(valid.mean() * 100) if valid.size else float('nan')
-
-    def _log(self, names: Sequence[str], precision: np.ndarray, suffix: str) -> None:
+    def _log(names: Sequence[str], precision: np.ndarray, suffix: str) -> None:
         table = PrettyTable(['Class', f'AP{suffix}', f'AP50{suffix}'])
         for i, name in enumerate(names):
-            values = precision[:, :, i, 0, -1]
+            values = precision[:, :, i, 0]
             if (values > -1).any():
-                table.add_row([name, f'{self._mean(values):.2f}', f'{self._mean(values[:1]):.2f}'])
+                table.add_row([name, f'{_mean(values):.2f}', f'{_mean(values[:1]):.2f}'])
         print_log('\n' + table.get_string(), logger=MMLogger.get_current_instance())
+
+
+def _summary(precision: np.ndarray) -> list[float]:
+    """`STATS` of some classes' precision (IoU, recall, class, size)."""
+    every = precision[..., 0]
+    by_size = [precision[..., size] for size in (1, 2, 3)]
+    return [_mean(part) for part in (every, every[:1], every[5:6], *by_size)]
+
+
+def _mean(precision: np.ndarray) -> float:
+    """Percent; -1 marks what is undefined, e.g. a class that never occurs."""
+    valid = precision[precision > -1]
+    return float(valid.mean() * 100) if valid.size else float('nan')

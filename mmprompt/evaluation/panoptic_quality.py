@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger, print_log
 from prettytable import PrettyTable
 
 from mmprompt.common.errors import UserError
+from mmprompt.evaluation.groups import Groups, read_groups
 from mmprompt.registry import METRICS
 
 
@@ -98,9 +99,10 @@ def count_image(
 
 
 def summarise(counts: Sequence[PanopticCounts], num_classes: int) -> dict[str, np.ndarray]:
-    """Per-class `pq`, `sq`, `rq` in [0, 1] and `seen` (bool), each (C,).
+    """Per-class `pq`, `sq`, `rq` in [0, 1] and `occurs` (bool), each (C,).
 
-    A class that is neither annotated nor predicted anywhere is not seen and takes no part in means.
+    A class that is neither annotated nor predicted anywhere does not occur, and takes no part in
+    means.
     """
     classes = np.concatenate([c.classes for c in counts]).astype(np.int64)
     ious = np.concatenate([c.ious for c in counts])
@@ -114,7 +116,7 @@ def summarise(counts: Sequence[PanopticCounts], num_classes: int) -> dict[str, n
         pq=iou_sum / safe,
         sq=iou_sum / np.where(matched > 0, matched, 1),
         rq=matched / safe,
-        seen=weight > 0,
+        occurs=weight > 0,
     )
 
 
@@ -133,6 +135,8 @@ class PanopticQuality(BaseMetric):
         thing_classes: labels, or names of classes, counted one by one; None takes `thing_classes`
             of the data set's meta.
         classwise: also log a table per class.
+        groups: names of classes by the name of a group: also `PQ_GROUP`, `SQ_GROUP` and `RQ_GROUP`
+            over the classes of each, things and stuff.
         collect_device, prefix: as of `mmengine.BaseMetric`.
     """
 
@@ -140,12 +144,14 @@ class PanopticQuality(BaseMetric):
         self,
         thing_classes: Sequence[int | str] | None = None,
         classwise: bool = True,
+        groups: Groups | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.thing_classes = thing_classes
         self.classwise = classwise
+        self.groups = groups
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the segments of a batch."""
@@ -173,7 +179,11 @@ class PanopticQuality(BaseMetric):
             )
 
     def compute_metrics(self, results: list[PanopticCounts]) -> dict[str, float]:
-        """Means over the seen classes; NaN for a group without any."""
+        """Means over the classes that occur; NaN for a group without any.
+
+        Raises:
+            UserError: it is not known what things are, or see `read_groups`.
+        """
         names = self.dataset_meta['classes']
         things = self.thing_classes
         if things is None:
@@ -188,9 +198,11 @@ class PanopticQuality(BaseMetric):
         labels = [names.index(c) if isinstance(c, str) else c for c in things]
         is_thing = np.isin(np.arange(len(names)), labels)
         groups = {'': np.ones_like(is_thing), '_th': is_thing, '_st': ~is_thing}
+        named = read_groups(self.groups, names, 'PanopticQuality')
+        groups |= {f'_{name}': members for name, members in named.items()}
         values = {}
         for suffix, group in groups.items():
-            rows = group & stats['seen']
+            rows = group & stats['occurs']
             for key in ('pq', 'sq', 'rq'):
                 # One class after the other, as published; numpy would add in pairs.
                 mean = sum(stats[key][rows].tolist()) / rows.sum() if rows.any() else float('nan')
@@ -203,7 +215,7 @@ class PanopticQuality(BaseMetric):
     def _log(names: Sequence[str], stats: dict[str, np.ndarray]) -> None:
         table = PrettyTable(['Class', 'PQ', 'SQ', 'RQ'])
         for i, name in enumerate(names):
-            row = [f'{stats[k][i] * 100:.2f}' if stats['seen'][i] else '-' for k in ('pq', 'sq')]
-            row.append(f'{stats["rq"][i] * 100:.2f}' if stats['seen'][i] else '-')
+            row = [f'{stats[k][i] * 100:.2f}' if stats['occurs'][i] else '-' for k in ('pq', 'sq')]
+            row.append(f'{stats["rq"][i] * 100:.2f}' if stats['occurs'][i] else '-')
             table.add_row([name, *row])
         print_log('\n' + table.get_string(), logger=MMLogger.get_current_instance())

@@ -117,7 +117,7 @@ def test_equals_the_slow_twin(seed):
     images = [_random_image(rng) for _ in range(4)]
     found = pq.summarise([_count(*image) for image in images], 4)
     wanted = _slow(images, 4)
-    assert np.flatnonzero(found['seen']).tolist() == [row[0] for row in wanted]
+    assert np.flatnonzero(found['occurs']).tolist() == [row[0] for row in wanted]
     for c, *values in wanted:
         assert [found[k][c] for k in ('pq', 'sq', 'rq')] == values
 
