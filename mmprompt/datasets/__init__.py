@@ -8,6 +8,7 @@ from mmprompt.datasets.coco_instances import (
     LoadCocoInstances,
 )
 from mmprompt.datasets.coco_panoptic import CocoPanopticSegDataset, LoadAnnotationsFromCocoPanoptic
+from mmprompt.datasets.cod10k import COD10KInstanceSegDataset
 from mmprompt.datasets.det_transforms import (
     DetRandomChoiceResize,
     DetRandomCrop,
@@ -29,6 +30,7 @@ from mmprompt.datasets.transforms import (
 )
 
 __all__ = [
+    'COD10KInstanceSegDataset',
     'CamVidDataset',
     'ChaseDB1FolderDataset',
     'CocoInstanceSegDataset',

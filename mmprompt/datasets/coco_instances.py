@@ -45,7 +45,7 @@ class CocoInstanceSegDataset(BaseSegDataset):
         **kwargs,
     ) -> None:
         path = Path(data_root or '') / ann_file
-        self._json = read_coco(path)
+        self._json = self._read(path)
         chosen = (metainfo or {}).get('classes')
         self._index, names = _classes(self._json['categories'], chosen, path)
         super().__init__(
@@ -55,6 +55,11 @@ class CocoInstanceSegDataset(BaseSegDataset):
             metainfo={**(metainfo or {}), 'classes': names, 'thing_classes': names},
             **{'img_suffix': '', **kwargs},
         )
+
+    @staticmethod
+    def _read(path: Path) -> dict:
+        """The JSON as it is to be understood."""
+        return read_coco(path)
 
     def load_data_list(self) -> list[dict]:
         """One entry per image, in the order of the JSON."""
