@@ -54,7 +54,7 @@ def test_holds_code_configs_tools_and_weights(wheel):
     assert files('mmprompt', '.py') <= names
     assert 'mmprompt/weights/seem-nano_streets.safetensors' in names
     assert files('mmprompt/weights', '.safetensors', '.json') <= names
-    shipped = files('configs', '.py') | files('tools', '.py')
+    shipped = files('configs', '.py', '.txt') | files('tools', '.py')
     assert shipped and {f'mmprompt/.mim/{name}' for name in shipped} <= names
     assert 'mmprompt_doctor.py' in names
     strangers = [name for name in names if name.startswith(('tests/', 'configs/', 'tools/'))]

@@ -5,7 +5,7 @@
 #       configs/_base_/datasets/samcp_coco-panoptic.py --generator sam --split train
 # Then
 #   python tools/train.py configs/samcp/samcp_swin-l_coco-panoptic_36e.py
-# Class names are encoded by CLIP's text encoder (transformers) at the first start, or are read from
+# Class names are encoded by CLIP's text encoder (open_clip) at the first start, or are read from
 # an array of them: --cfg-options model.head.text=FILE.npy
 _base_ = [
     '../_base_/default_runtime.py',

@@ -15,7 +15,6 @@ class_names = (
     'beetle', 'bird', 'bittern', 'butterfly', 'cicada', 'dragonfly', 'frogmouth', 'grasshopper',
     'heron', 'katydid', 'mantis', 'mockingbird', 'moth', 'owl', 'owlfly', 'frog', 'toad', 'other',
 )  # fmt: skip
-class_entries = '{{ fileDirname }}/../class_names/cod10k.txt'
 thing_classes = tuple(range(69))
 test_patches = 'data/patches/samcp_cod10k_test_sam.db'
 max_patches = None
