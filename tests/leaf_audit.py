@@ -63,6 +63,7 @@ def fpn(channels: Iterable[int], width: int = 256) -> int:
 
 R50_FPN = 23_454_912 + fpn(RESNET[1:])  # without the BatchNorm, which stays as it is
 SWIN_L_FPN = 195_201_204 + fpn((192, 384, 768, 1536))
+CLIP_FPN = fpn((192, 384, 768, 1536))  # of a frozen ConvNeXt-L
 SMALL = dict(dim=128, hidden=256, ffn=512, layers=(2, 3))
 #: Trained parameters of each leaf: prompts by the rows they have, pre-training by counting.
 AUDIT = {
@@ -84,6 +85,12 @@ AUDIT = {
     'seem/focal-t_cityscapes_zero-shot': 0,
     'seem/focal-t_mapillary_zero-shot': 0,
     'seem/focal-t_pascal-context_zero-shot': 0,
+    'samcp/samcp_clip-convnext-l_ade20k-to-coco': CLIP_FPN + samcp(80, text=768),
+    'samcp/samcp_clip-convnext-l_ade20k_160k': CLIP_FPN + samcp(100, text=768),
+    'samcp/samcp_clip-convnext-l_coco-panoptic_12e': CLIP_FPN + samcp(80, text=768),
+    'samcp/samcp_clip-convnext-l_coco-to-ade20k': CLIP_FPN + samcp(100, text=768),
+    'samcp/samcp_clip-convnext-l_coco-to-cityscapes': CLIP_FPN + samcp(8, text=768),
+    'samcp/samcp_clip-convnext-l_cod10k': CLIP_FPN + samcp(69, text=768),
     'samcp/samcp_nano_streets': fpn((24, 48, 96, 192), 64)
     + samcp(8, channels=64, text=80, **SMALL),
     'samcp/samcp_r50_ade20k_160k': R50_FPN + samcp(100),
