@@ -24,6 +24,9 @@ from mmprompt.apis.efficiency_table import (
     read_efficiency,
 )
 from mmprompt.apis.few_shot import training_dataset
+from mmprompt.apis.samcp_rows import STUDIES
+from mmprompt.apis.samcp_suites import SAMCP_TABLES
+from mmprompt.apis.samcp_tables import choose_tables, reproduce_samcp
 from mmprompt.apis.spm_tables import reproduce_spm
 from mmprompt.apis.suites import SUITES, TABLES, Suite, find_suite, suite_name
 from mmprompt.apis.table_text import (
@@ -224,16 +227,23 @@ def _parser() -> argparse.ArgumentParser:
         'at once: they share the cells.',
         epilog='; '.join(f'{table.name}: {table.title}' for table in TABLES.values()) + '; '
         'demo: what `make demo` runs; 7 and 9: training efficiency; spm: ways of tuning of SPM, '
-        '--base r50 --data chase-db1 or camvid; all: those of --base and --data, without demo, 7, '
-        '9 and spm.',
+        '--base r50 --data chase-db1 or camvid; samcp: Tables 1 to 15 of SAM-CP, or those named '
+        'behind it, --base nano --data streets or --base r50 --data coco128; all: those of --base '
+        'and --data, without demo, 7, 9, spm and samcp.',
     )
     parser.add_argument(
         'table',
-        choices=[*TABLES, *EFFICIENCY, 'demo', 'spm', 'all'],
+        choices=[*TABLES, *EFFICIENCY, 'demo', 'spm', 'samcp', 'all'],
         metavar='TABLE',
         help='a number of the papers, or one of the names below',
     )
-    bases = list(dict.fromkeys(base for base, _ in SUITES))
+    parser.add_argument(
+        'more',
+        nargs='*',
+        metavar='NUMBER',
+        help=f'behind samcp: tables of its paper, 1 to {len(SAMCP_TABLES)} (default all)',
+    )
+    bases = list(dict.fromkeys(base for base, _ in (*SUITES, *STUDIES)))
     parser.add_argument(
         '--base', choices=bases, help='the frozen model (default nano, or the one of the table)'
     )
@@ -242,6 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--seeds', type=int, nargs='+', help="instead of the table's own")
     parser.add_argument('--limit', type=int, help='most cells to run now')
+    parser.add_argument('--steps', type=int, help="samcp: of every training, not the config's")
+    parser.add_argument('--minutes', type=float, help='samcp: begin no further cell after these')
     parser.add_argument('--dry-run', action='store_true', help='list the cells, run nothing')
     parser.add_argument('--out', help='folder of results (default docs/results/BASE_SUITE)')
     parser.add_argument(
@@ -277,6 +289,19 @@ def _run_spm(args: argparse.Namespace, into: Path | None) -> None:
     reproduce_spm(base, data, folder, args.dry_run, args.limit, into)
 
 
+def _run_samcp(args: argparse.Namespace, into: Path | None) -> None:
+    reproduce_samcp(
+        choose_tables(args.more, args.base, args.data),
+        Path(args.out or 'docs/results'),
+        steps=args.steps,
+        seeds=tuple(args.seeds or (0,)),
+        dry_run=args.dry_run,
+        limit=args.limit,
+        minutes=args.minutes,
+        into=into,
+    )
+
+
 def _run_tables(args: argparse.Namespace, into: Path | None) -> None:
     home = TABLES[args.table].home if args.table in TABLES else ('nano', 'streets')
     base = args.base or home[0]
@@ -301,8 +326,13 @@ def _first_data(base: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.table != 'samcp' and (args.more or args.steps or args.minutes):
+        parser.error('further tables, --steps and --minutes are for samcp')
+    if min(args.steps or 1, args.minutes or 1) <= 0:
+        parser.error('--steps and --minutes must be above 0')
     into = Path(args.into) if args.into else None
     run = _run_efficiency if args.table in EFFICIENCY else _run_tables
-    run = {'demo': _run_demo, 'spm': _run_spm}.get(args.table, run)
+    run = {'demo': _run_demo, 'spm': _run_spm, 'samcp': _run_samcp}.get(args.table, run)
     return run_command_line(lambda: run(args, into))
