@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmprompt.apis.encode import parse_names, read_lines
 from mmprompt.common.errors import UserError
 from mmprompt.datasets.masks import IGNORED
+from mmprompt.foundation.seem.name_files import parse_names, read_lines
 
 _NUMBER = re.compile(r'(\d+)\s*:\s*(.+)')
 _BARE_NUMBER = re.compile(r'\d+[\s,;]+\D')

@@ -8,7 +8,7 @@ import torch
 from prompt_files import prompt_of
 
 from mmprompt.apis import encode
-from mmprompt.apis.encode import closest_pairs, main, parse_names, read_lines, read_templates
+from mmprompt.apis.encode import closest_pairs, main, read_templates
 from mmprompt.common.errors import UserError
 from mmprompt.common.text_bank import TextBank
 from mmprompt.foundation.seem import SEEM

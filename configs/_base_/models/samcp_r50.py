@@ -21,5 +21,5 @@ model = dict(
         norm_cfg=dict(type='GN', num_groups=32),
         num_outs=4,
     ),
-    head=dict(text=dict(clip='openai/clip-vit-base-patch32'), text_dim=512),
+    head=dict(text=dict(clip='ViT-B-32-quickgelu', pretrained='openai'), text_dim=512),
 )

@@ -1,5 +1,6 @@
-"""CLIP's text encoder, through a maintained library."""
+"""CLIP through the library open_clip: class names and images."""
 
+from mmprompt.foundation.clip.loading import load_clip
 from mmprompt.foundation.clip.text_encoder import encode_with_clip
 
-__all__ = ['encode_with_clip']
+__all__ = ['encode_with_clip', 'load_clip']

@@ -1,89 +1,121 @@
-"""Class names -> embeddings by the text encoder of a CLIP, which the library transformers runs.
+"""Class names -> embeddings by the text encoder of a CLIP."""
 
-The library is optional; tokens are made by MMSegmentation's vocabulary, as for SEEM.
-"""
-
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mmprompt.common.errors import UserError
-from mmprompt.common.text_bank import Names
-from mmprompt.foundation.seem.templates import check_templates, clean_name
-from mmprompt.foundation.seem.tokenizer import END, START, encode_text, flatten_names
+from mmprompt.common.text_bank import Names, TextBank
+from mmprompt.common.texts import Texts
+from mmprompt.foundation.clip.loading import (
+    clip_architecture,
+    load_clip,
+    open_clip,
+)
+from mmprompt.foundation.clip.templates import clip_templates
+from mmprompt.foundation.seem.class_names import logged_progress
+from mmprompt.foundation.seem.templates import NO_OBJECT_NAME, clean_name
+from mmprompt.foundation.seem.tokenizer import flatten_names
 
-KIND = 'CLIPTextModelWithProjection'
-INSTALL = 'pip install "transformers>=4.56"'
+BATCH = 32
+# Counts up whenever equal weights, names and templates give other rows than before.
+METHOD = 1
+
+
+def encode_with_clip(
+    names: Names,
+    clip: str | Mapping,
+    pretrained: str | os.PathLike | None = None,
+    templates: str | Sequence[str] = 'a {}',
+) -> Texts:
+    """Embeddings of class names, one entry for each name of a class.
+
+    An entry is the mean over templates of unit embeddings, brought to unit length. What weights of
+    a tag or of a file gave is kept for the next run (`TextBank.cached`).
+
+    Args:
+        names: C classes, each a name or a list of names.
+        clip: `model` of `load_clip`.
+        pretrained: of `load_clip`.
+        templates: of `clip_templates`.
+
+    Raises:
+        UserError: see `load_clip`; a text is longer than the encoder reads, or names or templates
+            cannot be used.
+    """
+    groups, sentences = flatten_names(names), clip_templates(templates)
+    words = [word for group in groups for word in group]
+    class_of = torch.tensor([c for c, group in enumerate(groups) for _ in group], dtype=torch.long)
+
+    def encode() -> Tensor:
+        return _encode([*words, NO_OBJECT_NAME], clip, pretrained, sentences)
+
+    maker = _identity(clip, pretrained)
+    if maker is None:
+        return Texts(encode()[:-1], class_of)
+    return Texts(TextBank.cached(words, sentences, maker, encode).embeddings[:-1], class_of)
 
 
 @torch.no_grad()
-def encode_with_clip(
-    names: Names, clip: str | os.PathLike, templates: Sequence[str] = ('a {}',)
+def _encode(
+    words: Sequence[str],
+    clip: str | Mapping,
+    pretrained: str | os.PathLike | None,
+    sentences: Sequence[str],
 ) -> Tensor:
-    """Embeddings of class names, unit rows (C, D) float32.
-
-    The mean over templates and synonyms of unit embeddings, brought to unit length.
-
-    Args:
-        names: C classes, each a name or a list of synonyms.
-        clip: a name on huggingface.co, fetched once into the library's cache, or a folder.
-        templates: sentences with one '{}' for the name.
-
-    Raises:
-        UserError: the library is missing, the weights cannot be had, a text is longer than the
-            encoder reads, or names or templates cannot be used.
-    """
-    groups, templates = flatten_names(names), check_templates(templates)
-    model = load_clip_text(clip)
-    limit = model.config.max_position_embeddings
-    rows = []
-    for words in groups:
-        texts = [template.format(clean_name(word)) for word in words for template in templates]
-        tokens = [(START, *encode_text(text), END) for text in texts]
-        longest = max(len(ids) for ids in tokens)
-        if longest > limit:
+    """(len(words), D) unit rows."""
+    model = load_clip(clip, pretrained)
+    tokenize = clip_tokenizer(clip)
+    texts = [sentence.format(clean_name(word)) for word in words for sentence in sentences]
+    for text in texts:
+        length = len(tokenize.encode(text)) + 2  # start and end
+        if length > tokenize.context_length:
             raise UserError(
-                f'class names: expected texts of at most {limit} tokens, found one of {longest} '
-                f'for {words[0]!r}. Shorten the name or the template.'
+                f'class names: expected texts of at most {tokenize.context_length} tokens, found '
+                f'one of {length}: {text!r}. Shorten the name or the template.'
             )
-        # Each text alone: padding and its end token differ between versions of the library.
-        encoded = [model(input_ids=torch.tensor([ids])).text_embeds[0] for ids in tokens]
-        rows.append(F.normalize(torch.stack(encoded).float(), dim=-1).mean(dim=0))
-    return F.normalize(torch.stack(rows), dim=-1)
+    progress, rows = logged_progress(), []
+    for start in range(0, len(texts), BATCH):
+        tokens = tokenize(texts[start : start + BATCH])
+        rows.append(model.encode_text(tokens, normalize=True).float())
+        progress(min(start + BATCH, len(texts)), len(texts))
+    mean = torch.cat(rows).unflatten(0, (len(words), len(sentences))).mean(dim=1)
+    return F.normalize(mean, dim=-1)
 
 
-def load_clip_text(clip: str | os.PathLike) -> nn.Module:
-    """The text encoder with all of its weights, in evaluation mode.
+def clip_tokenizer(clip: str | Mapping):
+    """Texts -> ids (N, context), as the text encoder of a CLIP reads them."""
+    config = clip_architecture(clip)['text_cfg']
+    return open_clip().SimpleTokenizer(
+        context_length=config.get('context_length', 77), **(config.get('tokenizer_kwargs') or {})
+    )
 
-    Raises:
-        UserError: see `encode_with_clip`.
+
+def _identity(clip: str | Mapping, pretrained: str | os.PathLike | None) -> str | None:
+    """What decides the rows besides names and templates (SHA-256, hex); None for random weights.
+
+    A tag stands for its weights, which are not asked for again; a file for what is in it.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise UserError(
-            f'text.clip={str(clip)!r} needs the library transformers, which is not installed. '
-            f'Install it with `{INSTALL}`, or give model.head.text a file of embeddings.'
-        ) from error
-    try:
-        model, info = getattr(transformers, KIND).from_pretrained(
-            str(clip), output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
-            f'{clip}: expected a CLIP of transformers, in a folder here or at '
-            f'https://huggingface.co/{clip}, found none that can be read: {first} Without a '
-            f'network, fetch config.json and model.safetensors from that address elsewhere, put '
-            f'them into a folder and name it: --cfg-options model.head.text.clip=FOLDER'
-        ) from error
-    missing = sorted(map(str, info['missing_keys']))
-    if missing:
-        raise UserError(
-            f'{clip}: expected all weights of a {KIND}, found {len(missing)} missing: '
-            f'{", ".join(missing[:5])}. Give the weights of a CLIP.'
-        )
-    return model.eval()
+    architecture = clip_architecture(clip, pretrained)
+    if pretrained is not None and Path(pretrained).expanduser().is_file():
+        weights = _digest(Path(pretrained).expanduser())
+    elif pretrained is None and isinstance(clip, Mapping):
+        return None
+    else:
+        weights = f'{clip}\0{pretrained}'
+    content = [METHOD, architecture, weights]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

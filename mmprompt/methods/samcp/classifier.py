@@ -47,15 +47,32 @@ class SAMCPClassifier(nn.Module):
         if kind == 'glip':
             self.text_bias = nn.Parameter(torch.zeros(text_dim))
 
-    def forward(self, queries: Tensor, text: Tensor) -> Tensor:
-        """All classes: (..., M, D) and (K, text_dim) -> (..., M, K), at least float32."""
-        texts, bias = self._texts(text)  # (K, D), (K,) or ()
-        return self._logits(self._queries(queries) @ texts.t(), bias)
+    def forward(self, queries: Tensor, text: Tensor, class_of: Tensor | None = None) -> Tensor:
+        """All classes: (..., M, D) and (E, text_dim) -> (..., M, K), at least float32.
 
-    def own(self, queries: Tensor, text: Tensor) -> Tensor:
-        """One class for each query: (..., S, D) and (S, text_dim) -> (..., S)."""
+        Args:
+            queries: of any kind.
+            text: entries of the K classes.
+            class_of: (E,) the class of each entry, sorted, none left out; the best entry of a class
+                counts. None: every class has one.
+        """
+        texts, bias = self._texts(text)  # (E, D), (E,) or ()
+        logits = self._logits(self._queries(queries) @ texts.t(), bias)
+        return logits if class_of is None else best_of_entries(logits, class_of)
+
+    def own(self, queries: Tensor, text: Tensor, class_of: Tensor | None = None) -> Tensor:
+        """One class for each query: (..., S, D) and (E, text_dim) -> (..., S).
+
+        Args:
+            queries: the first is asked for class 0, and so on.
+            text, class_of: as in `forward`, of the S classes.
+        """
         texts, bias = self._texts(text)
-        return self._logits((self._queries(queries) * texts).sum(-1), bias)
+        queries = self._queries(queries)
+        if class_of is None:
+            return self._logits((queries * texts).sum(-1), bias)
+        logits = self._logits((queries[..., class_of, :] * texts).sum(-1), bias)  # (..., E)
+        return best_of_entries(logits, class_of)
 
     def _queries(self, queries: Tensor) -> Tensor:
         queries = at_least_float(self.query(queries))
@@ -72,6 +89,18 @@ class SAMCPClassifier(nn.Module):
 
     def _logits(self, products: Tensor, bias: Tensor) -> Tensor:
         return (at_least_float(products) * torch.exp(-self.log_scale) + bias).clamp(-LIMIT, LIMIT)
+
+
+def best_of_entries(logits: Tensor, class_of: Tensor) -> Tensor:
+    """(..., E) -> (..., K): of each class the highest of its entries.
+
+    Args:
+        logits: of the entries.
+        class_of: (E,) int64, sorted, no class left out.
+    """
+    count = int(class_of[-1]) + 1 if len(class_of) else 0
+    lowest = logits.new_full((*logits.shape[:-1], count), -math.inf)
+    return lowest.scatter_reduce(-1, class_of.expand_as(logits), logits, 'amax')
 
 
 def to_range(x: Tensor) -> Tensor:

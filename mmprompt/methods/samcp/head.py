@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmprompt.common.errors import UserError
 from mmprompt.methods.samcp.features import ImageFeatures
@@ -18,7 +17,7 @@ from mmprompt.methods.samcp.structures import (
     PatchFeatures,
     SAMCPOutput,
 )
-from mmprompt.methods.samcp.text import read_text
+from mmprompt.methods.samcp.text import Texts, read_text
 from mmprompt.registry import MODELS
 
 
@@ -63,38 +62,43 @@ class SAMCPHead(nn.Module):
         loss: Mapping | None = None,
     ) -> None:
         super().__init__()
-        things = tuple(thing_classes)
-        if len(set(things)) != len(things) or not set(things) <= set(range(num_classes)):
-            raise ValueError(
-                f'thing_classes: expected different numbers below num_classes = {num_classes}, '
-                f'found {things}.'
-            )
         if semantic_classes not in ('all', 'stuff'):
             raise ValueError(
                 f"semantic_classes: expected 'all' or 'stuff', found {semantic_classes!r}."
             )
-        self.num_classes, self.text_config, self.text_dim = num_classes, text, text_dim
-        asked = [c for c in range(num_classes) if semantic_classes == 'all' or c not in things]
-        columns = [things.index(c) if c in things else -1 for c in range(num_classes)]
-        for name, value in (
-            ('thing_classes', torch.tensor(things, dtype=torch.long)),
-            ('semantic_classes', torch.tensor(asked, dtype=torch.long)),
-            ('columns', torch.tensor(columns, dtype=torch.long)),
-            ('text', torch.zeros(num_classes, text_dim)),
-        ):
-            self.register_buffer(name, value, persistent=False)
+        self.text_config, self.text_dim, self.asked = text, text_dim, semantic_classes
+        self._set_label_space(num_classes, thing_classes)
+        for name in ('text', 'entries'):
+            self._hold(name, torch.zeros(num_classes, text_dim))
+        self._hold('entry_class', torch.arange(num_classes))
 
         pyramid = dict(dim=dim, in_channels=in_channels)
         self.patch_encoder = _build('SAMCPPatchEncoder', patch_encoder, **pyramid)
         self.semantic_queries = SemanticQueries(text_dim, dim)
         self.denoising = None
         if denoising is not None:
-            self.denoising = _build('SAMCPDenoising', denoising, dim=dim, num_classes=len(things))
+            self.denoising = _build(
+                'SAMCPDenoising', denoising, dim=dim, num_classes=len(self.thing_classes)
+            )
         self.decoder = _build('SAMCPAffinityDecoder', decoder, **pyramid)
         self.classifier = _build('SAMCPClassifier', classifier, dim=dim, text_dim=text_dim)
         self.criterion = _build('SAMCPLoss', loss)
 
-    # ------------------------------------------------------------------ text
+    # ------------------------------------------------------ classes and text
+    def set_classes(self, texts: Texts | Tensor, thing_classes: Sequence[int]) -> None:
+        """Give a built head other classes, to be looked for in images; no weight depends on them.
+
+        Args:
+            texts: of the C classes.
+            thing_classes: indices of those that have instances.
+
+        Raises:
+            ValueError: thing classes that are none of the C.
+        """
+        texts = texts if isinstance(texts, Texts) else Texts(texts)
+        self._set_label_space(texts.num_classes, thing_classes)
+        self.set_text(texts)
+
     def load_text(self, classes: Sequence[str]) -> None:
         """Read the embeddings of the classes, by name and in this order.
 
@@ -110,9 +114,53 @@ class SAMCPHead(nn.Module):
         self.set_text(read_text(self.text_config, classes, self.text_dim))
 
     @torch.no_grad()
-    def set_text(self, embeddings: Tensor) -> None:
-        """Take over embeddings (C, text_dim), of any length."""
-        self.text.copy_(F.normalize(embeddings.to(self.text), dim=-1))
+    def set_text(self, texts: Texts | Tensor) -> None:
+        """Take over the embeddings of the classes.
+
+        Args:
+            texts: of C classes; a tensor (C, text_dim), of any length, has one entry for each.
+
+        Raises:
+            ValueError: of another number of classes.
+        """
+        if not isinstance(texts, Texts):
+            texts = Texts(texts.to(self.text))
+        if texts.num_classes != self.num_classes:
+            raise ValueError(
+                f'set_text: expected embeddings of {self.num_classes} classes, found '
+                f'{texts.num_classes}.'
+            )
+        class_of = texts.class_of.to(self.columns)
+        self._hold('entries', texts.entries.to(self.text))
+        self._hold('text', texts.mean.to(self.text))
+        self._hold('entry_class', class_of)
+        for name, classes in (('thing', self.thing_classes), ('semantic', self.semantic_classes)):
+            # Sorted by the place of the class among these.
+            places = (classes[:, None] == class_of).nonzero()  # (E', 2): place, entry
+            self._hold(f'{name}_entries', places[:, 1])
+            self._hold(f'{name}_places', places[:, 0])
+
+    def _set_label_space(self, num_classes: int, thing_classes: Sequence[int]) -> None:
+        things = tuple(int(c) for c in thing_classes)
+        if len(set(things)) != len(things) or not set(things) <= set(range(num_classes)):
+            raise ValueError(
+                f'thing_classes: expected different numbers below num_classes = {num_classes}, '
+                f'found {things}.'
+            )
+        self.num_classes = num_classes
+        asked = [c for c in range(num_classes) if self.asked == 'all' or c not in things]
+        columns = [things.index(c) if c in things else -1 for c in range(num_classes)]
+        self._hold('thing_classes', self._whole(things))
+        self._hold('semantic_classes', self._whole(asked))
+        self._hold('columns', self._whole(columns))
+
+    def _whole(self, numbers: Sequence[int]) -> Tensor:
+        device = self.columns.device if 'columns' in self._buffers else None
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    def _hold(self, name: str, value: Tensor) -> None:
+        """A buffer that no file holds, of whatever size."""
+        self.register_buffer(name, value, persistent=False)
 
     # --------------------------------------------------------------- forward
     def forward(
@@ -151,7 +199,7 @@ class SAMCPHead(nn.Module):
         patches: PatchFeatures,
         noised: Noised | None,
     ) -> SAMCPOutput:
-        text, things = self.text, self.text[self.thing_classes]
+        things = self._entries('thing')
         queries = torch.stack([layer.queries for layer in layers])  # (L, B, M, D)
         affinity = torch.stack([layer.affinity_logits for layer in layers])  # (L, B, M, N)
         there = asked.valid[:, :, None] & patches.valid[:, None]  # (B, M, N)
@@ -159,15 +207,15 @@ class SAMCPHead(nn.Module):
 
         told, semantic, instance = queries.split(asked.counts, dim=2)
         to_told, to_semantic, to_instance = affinity.split(asked.counts, dim=2)
-        classes = self.classifier(instance, things)  # (L, B, N, T)
+        classes = self.classifier(instance, *things)  # (L, B, N, T)
         denoising = None
         if asked.counts[0]:
             valid = noised.group >= 0  # (B, R)
-            logits = self.classifier(told, things).masked_fill(~valid[..., None], PADDED)
+            logits = self.classifier(told, *things).masked_fill(~valid[..., None], PADDED)
             denoising = DenoisingOutput(logits, to_told, noised.units, noised.positive, valid)
         boxes = torch.stack([layer.boxes for layer in layers])
         return SAMCPOutput(
-            semantic_logits=self.classifier.own(semantic, text[self.semantic_classes]),
+            semantic_logits=self.classifier.own(semantic, *self._entries('semantic')),
             instance_logits=classes.masked_fill(~patches.valid[..., None], PADDED),
             affinity_semantic=to_semantic,
             affinity_instance=to_instance,
@@ -179,13 +227,29 @@ class SAMCPHead(nn.Module):
             denoising=denoising,
         )
 
+    def _entries(self, kind: str) -> tuple[Tensor, Tensor | None]:
+        """Text and `class_of` for the classifier; classes counted within their kind."""
+        if len(self.entries) == self.num_classes:
+            return self.text[getattr(self, f'{kind}_classes')], None
+        return self.entries[getattr(self, f'{kind}_entries')], getattr(self, f'{kind}_places')
+
     def loss(self, features: ImageFeatures, samples: Sequence) -> dict[str, Tensor]:
         """Losses of a batch of samples with ``patches`` and ``gt_units``."""
         noised = None
         if self.denoising is not None:
+            self._check_denoising()
             units = [sample.gt_units for sample in samples]
             noised = self.denoising(units, self.columns, features.sizes)
         return self.criterion(self(features, batch_of(samples, features), noised), samples)
+
+    def _check_denoising(self) -> None:
+        built, now = self.denoising.num_classes, len(self.thing_classes)
+        if built != now:
+            raise UserError(
+                f'SAMCPHead: expected to be trained on the {built} thing classes that it was built '
+                f'with, found {now}. Build it with the classes of the data (model.classes, '
+                f'model.head.thing_classes).'
+            )
 
 
 def batch_of(samples: Sequence, features: ImageFeatures) -> PatchBatch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -92,6 +93,19 @@ class SAMCPDenoising(nn.Module):
         self.num_classes, self.num_queries = num_classes, num_queries
         self.label_noise, self.box_noise = label_noise, box_noise
         self.content = nn.Embedding(num_classes, dim)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *rest) -> None:
+        """Leave out the embeddings of other classes than these: only training reads them."""
+        key, own = f'{prefix}content.weight', self.content.weight
+        found = state.get(key)
+        if found is not None and len(found) != len(own) and found.shape[1:] == own.shape[1:]:
+            print_log(
+                f'{key}: the weights were trained for {len(found)} thing classes, the model has '
+                f'{len(own)}. Denoising queries, which only training reads, stay as they are.',
+                logger='current',
+            )
+            state[key] = own.detach().clone()
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, units: Sequence[InstanceData], columns: Tensor, sizes: Tensor) -> Noised:
         """Draw the queries of a batch; R is 0 if no image has an instance of a thing class.

@@ -327,7 +327,7 @@ def test_text_is_read_and_checked(tmp_path):
     assert not model.text.any()
     model.load_text(CLASSES)
     assert torch.allclose(model.text.norm(dim=1), torch.ones(len(CLASSES)))
-    with pytest.raises(UserError, match='one row of 12 numbers for each of the 3 classes'):
+    with pytest.raises(UserError, match='rows of 12 numbers for each of the 3 classes'):
         model.load_text(CLASSES[:3])
     with pytest.raises(UserError, match='model.head.text'):
         MODELS.build(toy_head()).load_text(CLASSES)
