@@ -1,6 +1,8 @@
 """The experiment of a SAM-CP leaf on toy data: every switch of its config with tiny layers."""
 
+import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,18 @@ IMAGES = 2
 DIM = 16
 CHANNELS = [8, 16, 32, 64]
 SHORT, LONG = 48, 96
-#: Sizes of a backbone by its type; the channels of its maps are `CHANNELS`.
+#: A CLIP of open_clip with random weights.
+CLIP = dict(
+    embed_dim=DIM,
+    vision_cfg=dict(
+        timm_model_name='test_convnext', timm_pool='', timm_proj='mlp', image_size=SHORT
+    ),
+    text_cfg=dict(context_length=77, vocab_size=49408, width=DIM, heads=2, layers=1),
+)
+CLIP_CHANNELS = [24, 32, 48, 64]
+#: Sizes of a backbone by its type; the channels of its maps are `CHANNELS`, or CLIP's.
 BACKBONES = {
+    'mmprompt.CLIPConvNeXt': dict(model=CLIP, pretrained=None),
     'mmseg.ResNet': dict(depth=18, base_channels=8, stem_channels=8),
     'mmseg.SwinTransformer': dict(
         embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=2
@@ -38,11 +50,13 @@ def shrink_samcp(cfg: Config, folder: Path) -> None:
 
 
 def shrink_model(model: ConfigDict, folder: Path) -> None:
-    """Narrow layers without pretrained weights, and embeddings at random."""
+    """Narrow layers without pretrained weights, and embeddings at random or by a random CLIP."""
     head, backbone = model.head, model.backbone
-    backbone.update(BACKBONES[backbone.type], init_cfg=None)
+    backbone.update(copy.deepcopy(BACKBONES[backbone.type]))
+    backbone.pop('init_cfg', None)
+    clip = 'CLIP' in backbone.type
     if model.get('neck'):
-        model.neck.update(in_channels=CHANNELS, out_channels=DIM)
+        model.neck.update(in_channels=CLIP_CHANNELS if clip else CHANNELS, out_channels=DIM)
         if model.neck.get('norm_cfg'):
             model.neck.norm_cfg.num_groups = 2
     head.update(in_channels=DIM, dim=DIM, text_dim=DIM)
@@ -53,6 +67,10 @@ def shrink_model(model: ConfigDict, folder: Path) -> None:
         head.decoder.affinity_ffn_dim = DIM
     if head.get('denoising', {}) is not None:
         head.setdefault('denoising', ConfigDict()).num_queries = 4
+    if clip:
+        # Names and files of names stay: the toy reads them.
+        head.text.update(clip=copy.deepcopy(CLIP), pretrained=None, templates='a {}')
+        return
     head.text = str(folder / 'text.npy')
     rows = np.random.default_rng(0).normal(size=(len(model.classes), DIM))
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,13 +123,15 @@ def _classes(cfg: Config) -> dict[int, int]:
     return {ROAD: stuff[0], BUILDING: stuff[1], SKY: stuff[-1], PERSON: things[0], CAR: things[1]}
 
 
-def _write_images(dataset: ConfigDict, root: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _write_images(
+    dataset: ConfigDict, root: Path, names: Sequence[str] = ()
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Images and their patches; name, labels and instance ids of each."""
     written = []
+    names = names or [f'{seed:012d}.jpg' for seed in range(IMAGES)]
     with PatchStoreWriter(root / 'toy.db', dict(generator='toy', settings={})) as store:
-        for seed in range(IMAGES):
+        for seed, name in enumerate(names):
             image, labels, instances = toy_scene(seed)
-            name = f'{seed:012d}.jpg'
             path = root / dataset.data_prefix.img_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
@@ -154,6 +174,19 @@ def _instances(cfg: Config, images: list, only_things: bool) -> dict:
     return dict(images=entries, annotations=annotations, categories=categories)
 
 
+def _cod10k(cfg: Config, dataset: ConfigDict, root: Path) -> None:
+    """All objects of an image are of the class in its name; the JSON has one category."""
+    kinds = [8, 34]  # of the two images
+    names = [f'COD10K-CAM-1-Any-{n}-Any-{seed}.jpg' for seed, n in enumerate(kinds)]
+    content = _instances(cfg, _write_images(dataset, root, names), only_things=False)
+    content['categories'] = [dict(id=1, name='foreground')]
+    for annotation in content['annotations']:
+        annotation['category_id'] = 1
+    path = root / dataset.ann_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
 def _coco_instances(cfg: Config, dataset: ConfigDict, root: Path) -> None:
     content = _instances(cfg, _write_images(dataset, root), only_things=False)
     path = root / dataset.ann_file
@@ -192,4 +225,5 @@ WRITERS = {
     'mmseg.CityscapesDataset': _cityscapes,
     'CocoPanopticSegDataset': _coco_panoptic,
     'CocoInstanceSegDataset': _coco_instances,
+    'COD10KInstanceSegDataset': _cod10k,
 }
