@@ -1,5 +1,5 @@
-"""Models that the methods freeze, and what proposes patches."""
+"""Models that the methods freeze, what describes classes and images, what proposes patches."""
 
-from mmprompt.foundation import patch_generators, sam, seem
+from mmprompt.foundation import clip, patch_generators, sam, seem
 
-__all__ = ['patch_generators', 'sam', 'seem']
+__all__ = ['clip', 'patch_generators', 'sam', 'seem']
