@@ -12,6 +12,7 @@ import numpy as np
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
+from mmprompt.apis.patch_curves import LABELS, check_suffix, write_curves
 from mmprompt.apis.patch_floors import measure_floors
 from mmprompt.apis.patch_images import SPLITS
 from mmprompt.apis.patch_pictures import (
@@ -40,7 +41,6 @@ from mmprompt.evaluation.proposal_quality import (
     summary,
 )
 
-LABELS = dict(best='best patch', parts='union of parts', greedy='greedy union')
 COVERED = 0.5  # IoU
 
 
@@ -214,8 +214,13 @@ def _picture(split: PatchSplit, o: Uncovered) -> Any:
     return draw_object(open_upright(image.path), true, image.patches, o.box, caption)
 
 
-def report(split: PatchSplit, args: argparse.Namespace, out: Path | None) -> dict[str, Any]:
+def report(
+    split: PatchSplit, args: argparse.Namespace, out: Path | None
+) -> tuple[dict[str, Any], ObjectQuality]:
     """Measure, print, write. Without any instance the regions of classes are measured.
+
+    Returns:
+        The `record` and the quality of all objects.
 
     Raises:
         UserError: no image has an object.
@@ -235,11 +240,11 @@ def report(split: PatchSplit, args: argparse.Namespace, out: Path | None) -> dic
         for path in write_uncovered(split, stats, out, args.pictures):
             print(f'  {path}')
     print(flush=True)
-    return record(stats, what)
+    return record(stats, what), stats.quality
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog='patch_stats.py',
         description='Measure the patches of a config against its labels before anyone trains: how '
@@ -265,9 +270,20 @@ def main(argv: list[str] | None = None) -> int:
         help='what merging reaches at most in all three tasks, and what patches reach unmerged',
     )
     parser.add_argument('--out', metavar='DIR', help='folder for stats.json, lists and pictures')
+    parser.add_argument(
+        '--curves',
+        type=Path,
+        metavar='FILE',
+        help='the missing rate over the IoU, by size: a picture (.png) or a table (.csv)',
+    )
     parser.add_argument('--pictures', type=int, default=24, help='objects on a sheet (default 24)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE')
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    args = parse(argv)
 
     def body() -> None:
         cfg = find_config(args.config)
@@ -277,17 +293,22 @@ def main(argv: list[str] | None = None) -> int:
                 f'--store {args.store}: expected one split, found {" and ".join(args.split)}. Say '
                 f'whose patches they are: --split train'
             )
+        if args.curves is not None:
+            check_suffix(args.curves)
         out = Path(args.out) if args.out else None
-        splits, floors = {}, {}
+        splits, floors, qualities = {}, {}, {}
         for name in dict.fromkeys(args.split):
             split = PatchSplit(cfg, name, args.store, args.images)
-            splits[name] = report(split, args, out)
+            splits[name], qualities[name] = report(split, args, out)
             if args.floors:
                 found = measure_floors(split, cfg, progress)
                 splits[name]['floors'] = {f: _finite(m) for f, m in found.items()}
                 floors |= {f'{name}: {floor}': metrics for floor, metrics in found.items()}
         if floors:
             print(task_table(floors))
+        if args.curves is not None:
+            write_curves(qualities, args.curves)
+            print(args.curves)
         if out is not None:
             write_json(out / 'stats.json', dict(config=args.config, splits=splits))
 
