@@ -101,6 +101,8 @@ AUDIT = {
     'samcp/samcp_r50_coco-panoptic_36e_mask-dino': R50_FPN + samcp(80),
     'samcp/samcp_r50_coco128': fpn(RESNET[1:], 128) + samcp(80, channels=128, **SMALL),
     'samcp/samcp_r50_coco128_seen-60': fpn(RESNET[1:], 128) + samcp(60, channels=128, **SMALL),
+    'samcp/samcp_r50_coco128_seen-60_all-71': fpn(RESNET[1:], 128)
+    + samcp(71, channels=128, **SMALL),
     'samcp/samcp_swin-l_ade20k_160k': SWIN_L_FPN + samcp(100),
     'samcp/samcp_swin-l_coco-panoptic_12e': SWIN_L_FPN + samcp(80),
     'samcp/samcp_swin-l_coco-panoptic_36e': SWIN_L_FPN + samcp(80),

@@ -1,6 +1,7 @@
 # SAM-CP in small on photographs, trained on 60 of the 71 classes that occur in them; the base says
 # which, samcp_r50_coco128.py how images, patches and embeddings are made.
 #   python tools/train.py configs/samcp/samcp_r50_coco128_seen-60.py
+# This measures on the 60 classes, samcp_r50_coco128_seen-60_all-71.py on seen and unseen ones.
 _base_ = ['./samcp_r50_coco128.py', '../_base_/datasets/coco128-seen-60.py']
 model = dict(
     classes={{_base_.seen_names}},

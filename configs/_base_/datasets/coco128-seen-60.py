@@ -18,3 +18,4 @@ seen_names = (
     'bed', 'toilet', 'tv', 'laptop', 'mouse', 'remote', 'cell phone', 'microwave', 'oven', 'sink',
     'refrigerator', 'book', 'clock', 'scissors', 'teddy bear', 'toothbrush',
 )  # fmt: skip
+present_names = seen_names + unseen_names

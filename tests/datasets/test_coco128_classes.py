@@ -1,0 +1,41 @@
+"""The 60 and 11 classes of coco128's seen and unseen ones follow the rule that their config tells."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmprompt.datasets.coco_classes import COCO_THINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = Config.fromfile(str(ROOT / 'configs/_base_/datasets/coco128-seen-60.py'))
+
+
+def test_seen_and_unseen_classes_are_71_of_cocos_in_its_order():
+    seen, unseen = list(BASE.seen_names), list(BASE.unseen_names)
+    assert (len(seen), len(unseen)) == (60, 11) and not set(seen) & set(unseen)
+    for names in (seen, unseen):
+        assert names == [name for name in COCO_THINGS if name in names]
+    assert list(BASE.present_names) == seen + unseen
+
+
+def test_the_rule():
+    folder = ROOT / 'data/coco128/annotations'
+    if not folder.is_dir():
+        pytest.skip('coco128 is not here')
+    parts = {}
+    for part in ('train', 'val'):
+        content = json.loads((folder / f'{part}.json').read_text())
+        names = {c['id']: c['name'] for c in content['categories']}
+        parts[part] = Counter(names[a['category_id']] for a in content['annotations'])
+    both = parts['train'] + parts['val']
+    assert set(both) == set(parts['train']) == set(BASE.present_names)
+    tested = sorted(parts['val'], key=lambda name: (-both[name], name))
+    assert len(tested) == 41
+    ends = [r for r in range(1, 42) if r * 11 // 41 > (r - 1) * 11 // 41]
+    held_out = [tested[r - 1] for r in ends]
+    assert set(held_out) == set(BASE.unseen_names)
+    assert [both[held_out[i]] for i in (0, -1)] == [35, 2]
+    assert sum(parts['val'][name] for name in held_out) == 19
