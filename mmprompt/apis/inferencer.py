@@ -15,11 +15,14 @@ import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.images import read_frames, read_picture
 from mmprompt.apis.predictions import Prediction
+from mmprompt.apis.samcp_loading import is_samcp
+from mmprompt.apis.samcp_segmenter import ALL, RESULTS, SAMCPSegmenter
 from mmprompt.apis.things import thing_indices
 from mmprompt.common.checkpoint import SCHEME
 from mmprompt.common.errors import UserError
-from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.prompt_file import HEAD_FILE, PromptFile
 from mmprompt.common.text_bank import Names
+from mmprompt.foundation.patch_generators import PatchGenerator
 from mmprompt.methods.ssprompt.many import ManyPrompts
 from mmprompt.registry import MODELS
 
@@ -38,27 +41,34 @@ class Inferencer:
     class lists, and class names for the model's own, zero-shot answer. Prompt files need no config;
     their recipe says how they are put on.
 
-    Given a config, it is the model of that config with at most one prompt.
+    Given a config, it is the model of that config with at most one prompt. Given one of SAM-CP and
+    its weights, it asks for any class names, and answers by task.
 
     Args:
         base: frozen weights: path of a base file or of a public SEEM checkpoint, or
             ``mmprompt://NAME``; or a config, its path, or its name.
-        prompt: path of a prompt file; with a config, None gives the zero-shot model.
+        prompt: path of a prompt file; with a config, None gives the zero-shot model. Of SAM-CP the
+            weights, ``head.safetensors`` or a checkpoint.
         device: where the model runs.
         prompts: prompt files learned on the base, in a list or in a dict by name. With a config,
             the base is that of the config.
         texts: class names for zero-shot, each a name or a list of synonyms; or a dict of such lists
-            by name. One list is found under 'zero-shot'.
+            by name. One list is found under 'zero-shot'. SAM-CP takes one list; None: its own.
         templates: sentences around those names; SEEM's 81 if None.
         things: names of the classes that are counted one by one; if None, those that a prompt was
             trained with, and where it was with none, `things.THINGS`.
         short_side: resize so that the shorter side has this many pixels; None keeps the size. Give
             what the prompts were trained at (512 for the public checkpoints, see SSPrompt).
         dtype: of the numbers of the base and its prompts.
+        generator: what makes the patches of SAM-CP: a name ('mobile-sam', 'felzenszwalb', 'sam',
+            'sam2'), a config with `type`, or a `PatchGenerator`; a dict without `type` changes
+            settings of that of the training, which is also taken if it is None.
+        patches: a store that has the patches of SAM-CP.
+        patch_folder: where made patches are kept for the next time.
 
     Attributes:
         many: the `ManyPrompts` behind it; None with a config.
-        things: indices of countable classes by prompt set.
+        samcp: the `SAMCPSegmenter` behind it; None without a config of SAM-CP.
         model, config: with a config alone.
 
     Raises:
@@ -73,6 +83,12 @@ class Inferencer:
         >>> found = segment('street.png')
         >>> found['fog'].label_map  # (H, W), indices of found['fog'].classes
         >>> found['zero-shot'].to_data_sample().pred_sem_seg
+
+        >>> segment = Inferencer(
+        ...     'configs/samcp/samcp_nano_streets.py', 'head.safetensors', texts=['road', 'car']
+        ... )
+        >>> found = segment('street.png')
+        >>> found['panoptic'].label_map, found['instance'].segments, found['semantic'].label_map
     """
 
     def __init__(
@@ -87,12 +103,25 @@ class Inferencer:
         things: Sequence[str] | None = None,
         short_side: int | None = None,
         dtype: torch.dtype = torch.float32,
+        generator: str | Mapping | PatchGenerator | None = None,
+        patches: str | Path | None = None,
+        patch_folder: str | Path | None = None,
     ) -> None:
-        self._device = _checked(device)
+        self._device = checked_device(device)
         self.many: ManyPrompts | None = None
+        self.samcp: SAMCPSegmenter | None = None
         is_base = not isinstance(base, Config) and _is_base(base)
         if not is_base:
             self.config = base if isinstance(base, Config) else find_config(base)
+        sources = dict(generator=generator, patches=patches, folder=patch_folder)
+        if not is_base and is_samcp(self.config):
+            self._use_samcp(prompt, prompts, texts, things, sources)
+            return
+        if any(value is not None for value in sources.values()):
+            raise UserError(
+                'Inferencer: expected generator, patches and patch_folder with a config of SAM-CP '
+                'alone, found another model. Leave them out.'
+            )
         if not is_base and prompts is None and texts is None:
             self._use_config(prompt)
             return
@@ -108,18 +137,28 @@ class Inferencer:
         self.short_side = short_side
         lists = {name: each.classes for name, each in self.many.sets.items()}
         learned = {name: each.things for name, each in self.many.sets.items()}
-        self.things = thing_indices(lists, things, learned)
+        self._things = thing_indices(lists, things, learned)
 
     # ------------------------------------------------------------ many prompts
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Class names by prompt set."""
+        """Class names by prompt set; of SAM-CP by task."""
+        if self.samcp is not None:
+            return dict.fromkeys(RESULTS, self.samcp.asked.classes)
         return {name: each.classes for name, each in self._sets().items()}
+
+    @property
+    def things(self) -> dict[str, tuple[int, ...]]:
+        """Indices of countable classes by prompt set; of SAM-CP by task."""
+        if self.samcp is not None:
+            return dict.fromkeys(RESULTS, self.samcp.asked.things)
+        self._sets()
+        return self._things
 
     def stream(
         self,
         images: Iterable[Image],
-        task: str = 'semantic',
+        task: str | None = None,
         batch: int = 1,
         **thresholds,
     ) -> Iterator[Predictions]:
@@ -127,28 +166,30 @@ class Inferencer:
 
         Args:
             images: paths or RGB arrays (H, W, 3) of 0 to 255, of any sizes.
-            task: 'semantic', 'panoptic' or 'instance'.
-            batch: images that go through the network together.
+            task: 'semantic', 'panoptic' or 'instance'; of SAM-CP also 'all'. None: 'all' of SAM-CP,
+                else 'semantic'.
+            batch: images that go through the network together; SAM-CP takes one by one.
             thresholds: 'panoptic': `score_threshold`, `overlap_threshold`; 'instance': `top_k`; see
                 `mask_merge`.
 
         Yields:
-            Predictions by prompt set.
+            Predictions by prompt set; of SAM-CP by task.
 
         Raises:
             UserError: an image cannot be read, or an option cannot be used.
         """
-        self._sets()
-        part: list[np.ndarray] = []
+        if self.samcp is None:
+            self._sets()
+        part: list[Image] = []
         for image in images:
-            part.append(image if isinstance(image, np.ndarray) else read_picture(image))
+            part.append(image)
             if len(part) == batch:
                 yield from self._predict(part, task, thresholds)
                 part = []
         yield from self._predict(part, task, thresholds)
 
     def video(
-        self, path: str | Path, task: str = 'semantic', batch: int = 1, **thresholds
+        self, path: str | Path, task: str | None = None, batch: int = 1, **thresholds
     ) -> Iterator[tuple[int, np.ndarray, Predictions]]:
         """(number from 0, RGB frame, predictions) of every frame; see `stream`."""
         part: list[tuple[int, np.ndarray]] = []
@@ -159,16 +200,21 @@ class Inferencer:
                 part = []
         yield from self._of_frames(part, task, thresholds)
 
-    def _of_frames(self, part: list, task: str, thresholds: dict) -> Iterator:
+    def _of_frames(self, part: list, task: str | None, thresholds: dict) -> Iterator:
         found = self._predict([frame for _, frame in part], task, thresholds)
         for (number, frame), predictions in zip(part, found):
             yield number, frame, predictions
 
-    def _predict(self, pictures: list[np.ndarray], task: str, thresholds: dict) -> list:
-        if not pictures:
+    def _predict(self, images: list[Image], task: str | None, thresholds: dict) -> list:
+        if not images:
             return []
-        sets = self._sets()
-        answers = self.many.segment(pictures, task, self.things, self.short_side, **thresholds)
+        pictures = [i if isinstance(i, np.ndarray) else read_picture(i) for i in images]
+        if self.samcp is not None:
+            paths = [None if isinstance(i, np.ndarray) else i for i in images]
+            shown = zip(pictures, paths)
+            return [self.samcp.predict(*each, task or ALL, **thresholds) for each in shown]
+        sets, task = self._sets(), task or 'semantic'
+        answers = self.many.segment(pictures, task, self._things, self.short_side, **thresholds)
         return [
             {
                 name: Prediction.make(sets[name], task, self.things[name], result)
@@ -184,6 +230,47 @@ class Inferencer:
                 'one prompt. Give the base: Inferencer(base, prompts=[…]).'
             )
         return self.many.sets
+
+    # ----------------------------------------------------------------- SAM-CP
+    def _use_samcp(
+        self,
+        prompt: str | Path | None,
+        prompts: Sequence | Mapping | None,
+        texts: Names | Mapping | None,
+        things: Sequence[str] | None,
+        sources: dict,
+    ) -> None:
+        given = list(prompts.values() if isinstance(prompts, Mapping) else prompts or ())
+        given += [] if prompt is None else [prompt]
+        if len(given) != 1 or isinstance(texts, Mapping):
+            found = 'lists of texts by name' if len(given) == 1 else f'{len(given)} files'
+            raise UserError(
+                f'{self.config.filename}: expected the one file of weights that was trained with '
+                f'this config of SAM-CP ({HEAD_FILE} or iter_N.pth), and one list of texts, found '
+                f'{found}. Give one; `ask` changes the texts of an Inferencer.'
+            )
+        generator = sources['generator']
+        if isinstance(generator, Mapping) and 'type' not in generator:
+            sources = {**sources, 'generator': None, 'options': generator}
+        self.samcp = SAMCPSegmenter(self.config, given[0], self._device, texts, things, **sources)
+        self.model = self.samcp.model
+
+    def ask(self, texts: Names | None, things: Sequence[str] | None = None) -> None:
+        """Ask for other classes from now on; of SAM-CP, whose weights know no class names.
+
+        Args:
+            texts: class names, each a name or a list of synonyms; None: the classes of the config.
+            things: names of the classes that are counted one by one, see the class.
+
+        Raises:
+            UserError: another model, or a name that the encoder does not know.
+        """
+        if self.samcp is None:
+            raise UserError(
+                'Inferencer.ask: expected a config of SAM-CP, found another model. Make a new '
+                'Inferencer with these texts.'
+            )
+        self.samcp.ask(texts, things)
 
     # ------------------------------------------------------------ one config
     def _use_config(self, prompt: str | Path | None) -> None:
@@ -201,7 +288,7 @@ class Inferencer:
 
     @torch.no_grad()
     def __call__(
-        self, images: Image | Sequence[Image], task: str = 'semantic', **thresholds
+        self, images: Image | Sequence[Image], task: str | None = None, **thresholds
     ) -> Predictions | list[Predictions] | SegDataSample | list[SegDataSample]:
         """Segment one image or a list of them; images of unequal sizes are no matter.
 
@@ -211,12 +298,13 @@ class Inferencer:
             thresholds: see `stream`.
 
         Returns:
-            Predictions by prompt set, or a list of those, at the images' own sizes. Of a config: a
+            Predictions by prompt set (SAM-CP: by task), or a list of those, at the images' own
+            sizes. Of another config: a
             data sample, or a list of them, whose ``pred_sem_seg.data`` is (1, H, W).
         """
         single = isinstance(images, (str, Path, np.ndarray))
         given = [images] if single else list(images)
-        if self.many is None:
+        if self.many is None and self.samcp is None:
             inputs = [self._prepare(image) for image in given]
             results = [self.model.test_step(pseudo_collate([item]))[0] for item in inputs]
         else:
@@ -248,7 +336,12 @@ def _base_of(config: Config) -> str:
     return base
 
 
-def _checked(device: str | torch.device) -> torch.device:
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: there is none.
+    """
     try:
         found = torch.device(device)
     except RuntimeError as error:

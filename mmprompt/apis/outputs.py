@@ -5,14 +5,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mmprompt.apis.inferencer import Inferencer
 from mmprompt.apis.overlays import draw_overlay, label_image, palette_of, regions_of
 from mmprompt.apis.predictions import Prediction
 from mmprompt.common.errors import UserError
@@ -42,6 +41,20 @@ class Place(NamedTuple):
         return f'{os.path.abspath(self.path)}{number}'
 
 
+class ResultSet(NamedTuple):
+    """What the results of one folder are of.
+
+    Attributes:
+        task: 'semantic', 'panoptic' or 'instance'.
+        classes: C names.
+        things: indices of countable classes.
+    """
+
+    task: str
+    classes: Sequence[str]
+    things: Sequence[int]
+
+
 class OutputFolder:
     """A folder of predictions that were made alike.
 
@@ -51,8 +64,8 @@ class OutputFolder:
 
     Args:
         root: the folder.
-        segment: what predicts.
-        settings: task and options, plain values.
+        sets: what is written, by name.
+        run: what decides the answers, plain values.
         force: take the folder over, and write anew what is there.
 
     Raises:
@@ -62,29 +75,28 @@ class OutputFolder:
     def __init__(
         self,
         root: str | os.PathLike,
-        segment: Inferencer,
-        settings: Mapping[str, Any],
+        sets: Mapping[str, ResultSet],
+        run: Mapping[str, Any],
         force: bool = False,
     ) -> None:
         self.root, self.force = Path(root).expanduser(), force
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f'--out {root}: expected a folder, found a file. Name a folder.')
-        self._folders = {name: self.root / _safe(name) for name in segment.classes}
+        self._folders = {name: self.root / _safe(name) for name in sets}
         if len({str(f).lower() for f in self._folders.values()}) < len(self._folders):
             raise UserError(
                 f'prompt sets: expected names that differ as folders, found '
                 f'{", ".join(self._folders)}. Name them: NAME=FILE.'
             )
-        run = dict(settings, base=segment.many.fingerprint, sets=_describe(segment))
-        self._check(run)
+        self._check(dict(run))
         write_json(self.root / RUN, run)
-        for name, classes in segment.classes.items():
+        for name, each in sets.items():
             described = dict(
                 classes=[
-                    dict(id=i, name=c, color=list(colour), isthing=int(i in segment.things[name]))
-                    for i, (c, colour) in enumerate(zip(classes, palette_of(classes)))
+                    dict(id=i, name=c, color=list(colour), isthing=int(i in each.things))
+                    for i, (c, colour) in enumerate(zip(each.classes, palette_of(each.classes)))
                 ],
-                task=settings['task'],
+                task=each.task,
             )
             write_json(self._folders[name] / 'classes.json', described)
 
@@ -165,9 +177,9 @@ def _safe(name: str) -> str:
     return re.sub(r'[^\w.-]+', '_', name).strip('.') or '_'
 
 
-def _describe(segment: Inferencer) -> dict[str, Any]:
-    """What decides the answers of each set, plain values."""
-    return {
+def describe_sets(segment: Any) -> dict[str, Any]:
+    """What decides the answers of an `Inferencer` with a base, or of the like, plain values."""
+    described = {
         name: dict(
             classes=list(each.classes),
             things=list(segment.things[name]),
@@ -177,6 +189,7 @@ def _describe(segment: Inferencer) -> dict[str, Any]:
         )
         for name, each in segment.many.sets.items()
     }
+    return dict(base=segment.many.fingerprint, sets=described)
 
 
 def _digest(prompts: PromptSet) -> str:

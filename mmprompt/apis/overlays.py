@@ -134,14 +134,14 @@ def _font(size: int):
 def label_image(prediction: Prediction) -> Image.Image:
     """The label map as an image: 8 bits with a palette, or 16 bits where a value exceeds 255.
 
-    Values are those of `Prediction.label_map`; read it with ``PIL.Image.open`` and
-    ``numpy.asarray``, which give the values and not the colours.
+    Values are those of `Prediction.label_map`, with 255 (in 16 bits 65535) for its -1; read it with
+    ``PIL.Image.open`` and ``numpy.asarray``, which give the values and not the colours.
     """
     values = prediction.label_map
     colours = palette_of(prediction.classes)
     semantic = prediction.task == 'semantic'
     most = len(colours) - 1 if semantic else int(values.max(initial=0))
-    if most > 255:
+    if most > 255 or (most == 255 and (values < 0).any()):
         return Image.fromarray(values.astype(np.uint16))
     if not semantic:
         things = {s.id: shade(colours[s.category_id], s.id) for s in prediction.segments}

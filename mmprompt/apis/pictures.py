@@ -17,7 +17,8 @@ from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_w
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
 from mmprompt.apis.interim import is_spm, picture_interim
-from mmprompt.apis.samcp_pictures import is_samcp, picture_merging
+from mmprompt.apis.samcp_loading import is_samcp
+from mmprompt.apis.samcp_pictures import picture_merging
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
 from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE, PromptFile

@@ -1,21 +1,27 @@
 """``tools/predict.py``: images, folders or videos under many prompts -> pictures, maps and JSON."""
 
 import argparse
-import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from mmprompt.apis.cli import find_config, run_command_line
-from mmprompt.apis.images import Source, find_sources, read_frames, read_picture
-from mmprompt.apis.inferencer import ZERO_SHOT, Inferencer
+from mmprompt.apis.cli import OptionsAction, find_config, run_command_line
+from mmprompt.apis.images import find_sources
+from mmprompt.apis.inferencer import Inferencer, Predictions
 from mmprompt.apis.interim import is_spm
 from mmprompt.apis.learn_spm import is_config
-from mmprompt.apis.outputs import OutputFolder, Place
+from mmprompt.apis.outputs import OutputFolder, ResultSet, describe_sets
 from mmprompt.apis.predict_config import ConfigPredictor
+from mmprompt.apis.predict_options import (
+    parse_prompts,
+    parse_texts,
+    read_names,
+    read_thresholds,
+)
+from mmprompt.apis.predict_pictures import predict, report
+from mmprompt.apis.predict_samcp import predict_samcp
+from mmprompt.apis.samcp_loading import is_samcp
+from mmprompt.apis.samcp_segmenter import ALL
 from mmprompt.common.errors import UserError
 from mmprompt.methods.ssprompt.many import TASKS
 
@@ -31,112 +37,19 @@ Written for each prompt set NAME, with the folders of the input kept:
 Pictures are taken as they are viewed, EXIF orientation applied, and so is all that is written.
 A second call goes on where the first one stopped. A picture that cannot be read is reported, the
 others go on, and the exit status is 1.
+
+With a config of SAM-CP as --base and its weights as --prompts, patches are made of each picture and
+kept in OUT/patches. All three results come from one pass, in OUT/NAME/semantic, …/instance and
+…/panoptic, for each list of --texts; without any, OUT/trained has the classes of the config:
+
+  python tools/predict.py photos/ --base CONFIG --prompts head.safetensors \
+      --texts "sand; sky; kite, toy kite; person" --things "kite; person" --out predictions
 """
-
-
-def parse_texts(values: Sequence[str]) -> dict[str, list]:
-    """``road; sky; car, automobile`` -> lists of names and synonyms; ``NAME=…`` names the list.
-
-    Raises:
-        UserError: an empty list or name, or two lists of one name.
-    """
-    found: dict[str, list] = {}
-    for value in values:
-        name, names = _named(value, ZERO_SHOT)
-        classes = [[w.strip() for w in part.split(',')] for part in names.split(';')]
-        if any(not word for group in classes for word in group) or name in found:
-            wrong = f'a second list named {name!r}' if name in found else f'{value!r}'
-            raise UserError(
-                f"--texts: expected class names such as 'road; sky; car, automobile' (; between "
-                f"classes, a comma between synonyms), or 'NAME=road; sky' to name the list, found "
-                f'{wrong}.'
-            )
-        found[name] = [group[0] if len(group) == 1 else group for group in classes]
-    return found
-
-
-def parse_prompts(values: Sequence[str]) -> list[str] | dict[str, str]:
-    """Paths; a dict where any is named, as in ``NAME=path``."""
-    if all(Path(value).is_file() or _named(value, '')[0] == '' for value in values):
-        return list(values)
-    pairs = [_named(v, '') if not Path(v).is_file() else ('', v) for v in values]
-    named = [(name or Path(path).stem, path) for name, path in pairs]
-    names = [name for name, _ in named]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f'--prompts: expected different names, found {twice!r} twice. Name them.')
-    return dict(named)
-
-
-def _named(value: str, default: str) -> tuple[str, str]:
-    found = re.fullmatch(r'\s*([\w.-]+)=(.*)', value, re.DOTALL)
-    return (found[1], found[2]) if found else (default, value)
-
-
-def predict(
-    segment: Inferencer,
-    inputs: Sequence[str],
-    folder: OutputFolder,
-    task: str,
-    batch: int = 1,
-    **thresholds: Any,
-) -> tuple[int, int, int]:
-    """Predict files, folders, patterns and videos, and write what `EPILOG` tells.
-
-    Args:
-        segment: of a base and its prompts.
-        inputs: see `images.find_sources`.
-        folder: where results go.
-        task: see `Inferencer.stream`.
-        batch: pictures that go through the network together.
-        thresholds: see `Inferencer.stream`.
-
-    Returns:
-        How many pictures were predicted, were there already, and failed.
-    """
-    done = there = failed = 0
-    waiting: list[tuple[Place, np.ndarray]] = []
-
-    def work() -> int:
-        pictures = [picture for _, picture in waiting]
-        found = segment.stream(pictures, task, max(1, len(pictures)), **thresholds)
-        for (place, picture), predictions in zip(waiting, found):
-            folder.write(place, picture, predictions)
-            print(f'{place.origin} -> {place.name}', flush=True)
-        waiting.clear()
-        return len(pictures)
-
-    for source in find_sources(inputs):
-        try:
-            for place, picture in _pictures(source, folder):
-                if picture is None:
-                    there += 1
-                    continue
-                waiting.append((place, picture))
-                if len(waiting) == batch:
-                    done += work()
-        except UserError as error:
-            failed += 1
-            print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
-    return done + work(), there, failed
-
-
-def _pictures(source: Source, folder: OutputFolder) -> Iterator[tuple[Place, np.ndarray | None]]:
-    """The pictures of a source, None for one that is done."""
-    if not source.is_video:
-        place = Place(source.path, source.name)
-        yield place, None if folder.has(place) else read_picture(source.path)
-        return
-    first = 0
-    while folder.has(place := _frame(source, first)):
-        first += 1
-        yield place, None
-    for number, picture in read_frames(source.path, first):
-        yield _frame(source, number), picture
-
-
-def _frame(source: Source, number: int) -> Place:
-    return Place(source.path, source.name / f'{number:06d}', number)
+#: Options that SAM-CP alone has.
+PATCHES = (
+    'generator', 'weights', 'points_per_side', 'generator_options', 'patches', 'finer',
+    'finer_margin', 'patch_scores',
+)  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add('--texts', action='append', default=[], help="'road; sky; car, automobile', zero-shot")
     add('--out', required=True, help='folder for the results')
-    add('--task', choices=TASKS, default='semantic')
+    add('--task', choices=(*TASKS, ALL), help='default: semantic; of SAM-CP all three')
     add('--things', help="classes counted one by one, 'car; person' (default: known names)")
     add('--short-side', type=int, help='pixels of the shorter side in the network (default: kept)')
     add('--score-threshold', type=float, help='panoptic: least score of a segment (0.8)')
@@ -164,6 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     add('--top-k', type=int, help='instance: how many at most (100)')
     add('--batch', type=int, default=1, help='images that go through the network together')
     add('--device', default='cpu', help='cpu, cuda, cuda:1')
+    samcp = parser.add_argument_group('SAM-CP')
+    add = samcp.add_argument
+    add('--generator', metavar='NAME', help='of patches (default: that of the training)')
+    add('--weights', help='of the generator, as tools/generate_patches.py takes them')
+    add('--points-per-side', type=int, help='of the grid of points of a SAM')
+    add('--generator-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE')
+    add('--patches', metavar='STORE', help='a store that has patches of these images')
+    add(
+        '--finer',
+        action='append',
+        help="'person: head; arm': segment every person that was found again, enlarged",
+    )
+    add('--finer-margin', type=float, help='around these, as a share of their longer side (0.1)')
+    add(
+        '--patch-scores',
+        action='store_true',
+        default=None,
+        help='for each instance, its patches and the score that each gets alone',
+    )
+    add = parser.add_argument
     add('--force', action='store_true', help='predict again what is there')
     return parser
 
@@ -189,32 +122,45 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> int:
         if args.batch < 1:
             raise UserError(f'--batch: expected a number from 1 up, found {args.batch}.')
-        names = ('score_threshold', 'overlap_threshold', 'top_k')
-        thresholds = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
         find_sources(args.inputs)  # said before the model is read
-        things = args.things and [name.strip() for name in args.things.split(';')]
-        prompts = parse_prompts(args.prompts)
-        if _is_config_of_spm(args.base):
-            _refuse_options(args)
-            segment = ConfigPredictor(args.base, prompts, args.device)
-        else:
-            segment = Inferencer(
-                args.base,
-                device=args.device,
-                prompts=prompts,
-                texts=parse_texts(args.texts),
-                things=things,
-                short_side=args.short_side,
-            )
-        # A wrong option is said here, before it fails for each picture.
-        segment(np.zeros((32, 32, 3), np.uint8), args.task, **thresholds)
-        settings = dict(task=args.task, short_side=args.short_side, **thresholds)
-        folder = OutputFolder(args.out, segment, settings, args.force)
-        done, there, failed = predict(
-            segment, args.inputs, folder, args.task, args.batch, **thresholds
-        )
-        sets = ', '.join(segment.classes)
-        print(f'{done} predicted ({sets}), {there} there already, {failed} failed: {args.out}')
-        return 1 if failed else 0
+        if is_config(args.base) and is_samcp(find_config(args.base)):
+            return predict_samcp(args)
+        return _predict_many(args)
 
     return run_command_line(body)
+
+
+def _predict_many(args: argparse.Namespace) -> int:
+    for name in PATCHES:
+        if getattr(args, name) is not None:
+            raise UserError(
+                f'--{name.replace("_", "-")}: expected a config of SAM-CP as --base, found '
+                f'{args.base}. Leave the option out.'
+            )
+    task, thresholds = args.task or 'semantic', read_thresholds(args)
+    prompts = parse_prompts(args.prompts)
+    if _is_config_of_spm(args.base):
+        _refuse_options(args)
+        segment = ConfigPredictor(args.base, prompts, args.device)
+    else:
+        segment = Inferencer(
+            args.base,
+            device=args.device,
+            prompts=prompts,
+            texts=parse_texts(args.texts),
+            things=read_names(args.things),
+            short_side=args.short_side,
+        )
+    # A wrong option is said here, before it fails for each picture.
+    segment(np.zeros((32, 32, 3), np.uint8), task, **thresholds)
+    sets = {
+        name: ResultSet(task, classes, segment.things[name])
+        for name, classes in segment.classes.items()
+    }
+    run = dict(task=task, short_side=args.short_side, **thresholds)
+    folder = OutputFolder(args.out, sets, run | describe_sets(segment), args.force)
+
+    def answer(items: list) -> Iterator[Predictions]:
+        return segment.stream([p for _, p in items], task, len(items), **thresholds)
+
+    return report(predict(answer, args.inputs, folder, args.batch), segment.classes, args.out)

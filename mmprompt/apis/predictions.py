@@ -29,6 +29,8 @@ class Segment:
             over its pixels, which is no probability.
         is_thing: counted one by one.
         mask: (H, W) bool.
+        parent: id of the segment that it is a part of, see `finer`; None without.
+        patches: what it was merged from, plain values, see `patch_scores`; None if nobody asked.
     """
 
     id: int
@@ -37,6 +39,8 @@ class Segment:
     score: float
     is_thing: bool
     mask: np.ndarray = field(repr=False)
+    parent: int | None = None
+    patches: tuple[dict, ...] | None = field(default=None, repr=False)
 
     @property
     def area(self) -> int:
@@ -46,6 +50,7 @@ class Segment:
     def as_dict(self) -> dict[str, Any]:
         """COCO's annotation: `segmentation` is compressed RLE (pycocotools), `bbox` is x y w h."""
         rle = coco_mask.encode(np.asfortranarray(self.mask, np.uint8))
+        more = {k: v for k in ('parent', 'patches') if (v := getattr(self, k)) is not None}
         return dict(
             id=self.id,
             category_id=self.category_id,
@@ -55,6 +60,7 @@ class Segment:
             area=int(coco_mask.area(rle)),
             bbox=[float(v) for v in coco_mask.toBbox(rle)],
             segmentation=dict(size=list(rle['size']), counts=rle['counts'].decode()),
+            **more,
         )
 
 
@@ -68,10 +74,13 @@ class Prediction:
         classes: C names.
         things: indices of countable classes.
         size: (H, W) of the picture, as it is viewed.
-        label_map: (H, W) int64. Semantic: class indices. Panoptic: ids of segments, 0 where there
-            is none. None for instances, which may overlap.
-        scores: semantic (C,): the mean of the score S over the pixels that a class won; panoptic
-            (S,) and instance (K,): of each segment.
+        label_map: (H, W) int64. Semantic: class indices, -1 where there is none. Panoptic: ids of
+            segments, 0 where there is none. None for instances, which may overlap.
+        scores: semantic (C,): the mean of the score S over the pixels that a class won, of SAM-CP
+            the probability that the class is in the picture; panoptic (S,) and instance (K,): of
+            each segment.
+        parents: of each segment or instance, the id of that which it is a part of; None without.
+        patches: of each instance, what it was merged from; None without.
     """
 
     prompt: str
@@ -82,6 +91,8 @@ class Prediction:
     label_map: np.ndarray | None = field(repr=False)
     scores: np.ndarray = field(repr=False)
     _result: Any = field(repr=False)
+    parents: tuple[int, ...] | None = field(default=None, repr=False)
+    patches: tuple[tuple[dict, ...], ...] | None = field(default=None, repr=False)
 
     @classmethod
     def make(
@@ -105,13 +116,14 @@ class Prediction:
     @property
     def segments(self) -> Iterator[Segment]:
         """Regions: the classes that are there, segments, or instances in falling order of score."""
-        for number, index, score, mask in self._regions():
+        for place, (number, index, score, mask) in enumerate(self._regions()):
             name, thing = self.classes[index], index in self.things
-            yield Segment(number, index, name, float(score), thing, mask)
+            parent, patches = (each and each[place] for each in (self.parents, self.patches))
+            yield Segment(number, index, name, float(score), thing, mask, parent, patches)
 
     def _regions(self) -> Iterator[tuple[int, int, float, np.ndarray]]:
         if self.task == 'semantic':
-            for index in np.unique(self.label_map).tolist():
+            for index in np.unique(self.label_map[self.label_map >= 0]).tolist():
                 yield index, index, self.scores[index], self.label_map == index
             return
         found = self._result
@@ -149,7 +161,8 @@ class Prediction:
         meta = dict(img_shape=self.size, ori_shape=self.size, classes=self.classes)
         sample = SegDataSample(metainfo=meta)
         if self.task == 'semantic':
-            sample.pred_sem_seg = PixelData(data=torch.from_numpy(self.label_map)[None])
+            labels = np.where(self.label_map < 0, 255, self.label_map)  # its "ignored"
+            sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
         elif isinstance(self._result, PanopticResult):
             add_panoptic(sample, self._result, len(self.classes), self.things)
         elif isinstance(self._result, InstanceResult):

@@ -30,12 +30,6 @@ LEVEL, STRIDE = 2, 16
 GREY = (0.8, 0.8, 0.8)
 
 
-def is_samcp(config: Config) -> bool:
-    """Tell whether a config's model is a `SAMCPDetector`."""
-    kind = (config.get('model') or {}).get('type')
-    return isinstance(kind, str) and kind.split('.')[-1] == SAMCPDetector.__name__
-
-
 def picture_merging(
     name: str,
     config: Config,

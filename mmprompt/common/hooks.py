@@ -14,6 +14,7 @@ from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
 from mmprompt.common.feature_cache import views_of
 from mmprompt.common.freeze import frozen_roots, under_roots
+from mmprompt.common.patch_store import PatchStore
 from mmprompt.registry import HOOKS
 
 # Keeps the seeds of training steps apart from those of samples (mmprompt.common.seeding).
@@ -66,6 +67,9 @@ class FrozenBaseHook(Hook):
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         model = bare_model(runner)
         check_base(model, checkpoint.get('mmprompt') or {})
+        names = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+        if names and hasattr(model, 'trained_with'):
+            model.trained_with(names)
         roots = frozen_roots(model)
         if not roots or 'state_dict' not in checkpoint:
             return
@@ -169,6 +173,9 @@ def recipe_of(runner: Any) -> dict:
         'schedule': _plain(cfg.get('param_scheduler')),
         'seed': runner.seed,
     }
+    patches = _patches_of(runner)
+    if patches is not None:  # what makes patches of other images alike
+        recipe['patches'] = patches
     manifest = _manifest_of(runner)
     if manifest is None:
         return recipe
@@ -203,12 +210,27 @@ def check_base(model: Any, record: dict) -> None:
 
 def _manifest_of(runner: Any) -> Any:
     """The manifest of the training dataset, whatever wraps it; None without few-shot."""
+    return _of_dataset(runner, 'manifest')
+
+
+def _patches_of(runner: Any) -> dict | None:
+    """Generator and settings of the patches that were trained on; None without patches."""
+    steps = getattr(_of_dataset(runner, 'pipeline'), 'transforms', ())
+    stores = (getattr(step, 'store', None) for step in steps)
+    store = next((each for each in stores if isinstance(each, PatchStore)), None)
+    if store is None:
+        return None
+    return {key: _plain(store.meta.get(key)) for key in ('generator', 'settings')}
+
+
+def _of_dataset(runner: Any, name: str) -> Any:
+    """An attribute of the training dataset, whatever wraps it; None if nothing has it."""
     # Not runner.train_loop: that property builds the loop.
     loader = getattr(runner._train_loop, 'dataloader', None)
     dataset = getattr(loader, 'dataset', None)
-    while dataset is not None and getattr(dataset, 'manifest', None) is None:
+    while dataset is not None and getattr(dataset, name, None) is None:
         dataset = getattr(dataset, 'dataset', None)
-    return getattr(dataset, 'manifest', None)
+    return getattr(dataset, name, None)
 
 
 def _whole_batch(size: int | None) -> int | None:
