@@ -97,7 +97,7 @@ class PromptFile:
         self,
         *,
         base_fingerprint: str,
-        classes: Sequence[str],
+        classes: Sequence[str] | None,
         shapes: Mapping[str, Sequence[int]],
         method: str | None = None,
     ) -> None:
@@ -105,7 +105,8 @@ class PromptFile:
 
         Args:
             base_fingerprint: of the model's frozen base.
-            classes: the model's class names, in order.
+            classes: the model's class names, in order; None for a model that takes what was
+                learned with any classes.
             shapes: the shape of every tensor that the model expects.
             method: the model's method; None accepts any.
 
@@ -124,7 +125,8 @@ class PromptFile:
                 f'{base_fingerprint}, found one for {self.base_fingerprint}. Use the config and '
                 f'weights that trained it, or train a prompt for this base.'
             )
-        self._check_classes(list(classes), list(self.classes), name)
+        if classes is not None:
+            self._check_classes(list(classes), list(self.classes), name)
         wanted = {k: tuple(v) for k, v in shapes.items()}
         found = {k: tuple(v.shape) for k, v in self.tensors.items()}
         if wanted != found:

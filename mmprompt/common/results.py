@@ -4,7 +4,7 @@ Beside `pred_sem_seg` a sample may hold
 
 - `pred_panoptic_seg`: a PixelData. `data` (1, H, W) int64 are ids of segments, 0 = unlabelled;
   `sem_seg` (1, H, W) int32 is the same in MMDetection's encoding, class + 1000 * n with n = 0 for
-  stuff, and the number of classes where nothing is labelled;
+  stuff, and the number of classes where nothing is labelled; left out from 1,000 classes on;
 - `pred_segments`: an InstanceData that describes `data`: `ids`, `labels`, `scores`;
 - `pred_instances`: an InstanceData with `masks` (K, H, W) bool, `bboxes` (K, 4) xyxy in pixels of
   the image, `labels` and `scores`.
@@ -62,9 +62,10 @@ def add_panoptic(
     thing_classes: Sequence[int],
 ) -> None:
     """Add `pred_panoptic_seg` and `pred_segments`."""
-    ids = mmdet_ids(result, num_classes, thing_classes)
     segments = InstanceData(ids=result.ids, labels=result.labels, scores=result.scores)
-    maps = PixelData(data=result.seg_map[None], sem_seg=ids[None])
+    maps = PixelData(data=result.seg_map[None])
+    if num_classes < INSTANCE_OFFSET:  # else two segments may have one number
+        maps.sem_seg = mmdet_ids(result, num_classes, thing_classes)[None]
     sample.set_data(dict(pred_panoptic_seg=maps, pred_segments=segments))
 
 

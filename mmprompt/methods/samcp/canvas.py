@@ -6,12 +6,23 @@ which patch covers which atom, and only answers are painted in pixels.
 Notation: N patches, A atoms, R rows of affinities, (H, W) pixels of the original image.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from mmprompt.common.patches import PatchSet
 from mmprompt.common.rle import Atoms
 from mmprompt.methods.samcp.merging import boxes_around
+
+#: Numbers that rows of affinities may become at a time: with thousands of classes, some of them.
+AT_A_TIME = 2**24
+
+
+def row_blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of R rows, each of as many as may become `width` numbers at a time, at least one."""
+    count = max(1, AT_A_TIME // max(width, 1))
+    return (slice(begin, begin + count) for begin in range(0, rows, count))
 
 
 class Canvas:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.logging import print_log
@@ -19,13 +20,18 @@ from mmprompt.common.freeze import freeze
 from mmprompt.common.image_groups import image_groups, step_by_size
 from mmprompt.common.pretrained import load_pretrained
 from mmprompt.common.prompt_file import HEAD_FILE, PromptFile
+from mmprompt.methods.samcp.canvas import Canvas
 from mmprompt.methods.samcp.features import ImageFeatures
 from mmprompt.methods.samcp.head import batch_of
+from mmprompt.methods.samcp.open_vocabulary import CLIPView, check_view
+from mmprompt.methods.samcp.predict import ImageScores
 from mmprompt.methods.samcp.structures import SAMCPOutput
+from mmprompt.methods.samcp.text import Texts
 from mmprompt.registry import MODELS, TASK_UTILS
 
 METHOD = 'SAM-CP'
 _BACKBONE = 'backbone.'
+_DENOISING = 'head.denoising.'  # rows for the classes of training, which testing does not read
 
 
 @MODELS.register_module()
@@ -43,6 +49,10 @@ class SAMCPDetector(BaseModel):
             ``head.in_channels`` channels.
         frozen_backbone: train neck and head only, on pretrained weights.
         feature_cache: arguments of `FeatureCache`: keep the maps of a frozen backbone.
+        open_vocabulary: arguments of `OpenVocabularyScores`: at test the backbone, which is an
+            image encoder of CLIP, also says what it sees in the merged masks. None: it does not.
+        seen_classes: names of the classes that the weights were trained with, if `open_vocabulary`
+            tells unseen ones apart; None: what the file of the weights says.
         data_preprocessor, init_cfg: as in MMSegmentation, whose preprocessor needs no compiled
             operators.
         train_cfg: nothing is read from it.
@@ -50,6 +60,7 @@ class SAMCPDetector(BaseModel):
 
     Raises:
         ValueError: two numbers of classes, or a cache for maps that change.
+        UserError: `open_vocabulary` with a backbone that is no CLIP.
     """
 
     def __init__(
@@ -60,6 +71,8 @@ class SAMCPDetector(BaseModel):
         neck: Mapping | None = None,
         frozen_backbone: bool = False,
         feature_cache: Mapping | None = None,
+        open_vocabulary: Mapping | None = None,
+        seen_classes: Sequence[str] | None = None,
         data_preprocessor: Mapping | None = None,
         train_cfg: Mapping | None = None,
         test_cfg: Mapping | None = None,
@@ -85,10 +98,33 @@ class SAMCPDetector(BaseModel):
         self.frozen_backbone = frozen_backbone
         if frozen_backbone:
             freeze(self.backbone)
+        self.open_vocabulary = None
+        if open_vocabulary is not None:
+            config = {'type': 'OpenVocabularyScores', **open_vocabulary}
+            self.open_vocabulary = TASK_UTILS.build(config)
+            self._check_clip()
+        self._named_seen = None if seen_classes is None else tuple(seen_classes)
+        self._trained_with: tuple[str, ...] | None = None
         self._cache_config, self._cache = feature_cache, None
         self._expected_views: int | None = None
         self._loaded = False
         self._fingerprint: str | None = None
+
+    def _check_clip(self) -> None:
+        if not (hasattr(self.backbone, 'embed') and hasattr(self.backbone, 'logit_scale')):
+            raise UserError(
+                f'model.open_vocabulary: expected a backbone that is an image encoder of CLIP, '
+                f'found {type(self.backbone).__name__}. Take mmprompt.CLIPConvNeXt as '
+                f'model.backbone, or leave model.open_vocabulary=None.'
+            )
+        text, images = self.head.text_config, self._backbone_config.get('model')
+        texts = text.get('clip') if isinstance(text, Mapping) else None
+        if texts is not None and texts != images:
+            raise UserError(
+                f'model.open_vocabulary: expected texts and images of one CLIP, found '
+                f'model.head.text.clip={texts!r} and model.backbone.model={images!r}. Give both '
+                f'the same.'
+            )
 
     # --------------------------------------------------------------- weights
     def init_weights(self) -> None:
@@ -149,16 +185,25 @@ class SAMCPDetector(BaseModel):
             inputs: images in the upper left corner.
             metas: with ``img_shape``; without it an image is the whole of its input.
         """
+        return self._encode(inputs, metas)[0]
+
+    def _encode(
+        self, inputs: Tensor, metas: Sequence[Mapping]
+    ) -> tuple[ImageFeatures, list[CLIPView]]:
+        """`extract_feat`, and of each image the last map of the backbone."""
         self.load_base()
-        groups = []
+        groups, views = [], [None] * len(inputs)
         sizes = inputs.new_zeros(len(inputs), 2, dtype=torch.float32)  # bfloat16 has no 1333
         for group in image_groups(inputs, metas):
             levels = self._maps(group.images)
+            padded = tuple(group.images.shape[-2:])
+            for place, last, size in zip(group.indices, levels[-1], group.sizes):
+                views[place] = CLIPView(last, padded, size)
             if self.neck is not None:
                 levels = self.neck(levels)
-            groups.append((levels, group.indices, tuple(group.images.shape[-2:])))
+            groups.append((levels, group.indices, padded))
             sizes[group.indices] = sizes.new_tensor(group.sizes)
-        return ImageFeatures(groups, sizes)
+        return ImageFeatures(groups, sizes), views
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """What the backbone gives, from the cache if there is one."""
@@ -216,12 +261,25 @@ class SAMCPDetector(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence) -> dict[str, Tensor]:
         """Losses of a batch; see `SAMCPLoss`."""
+        self.trained_with(self.classes)
         return self.head.loss(self._features(inputs, data_samples), data_samples)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Sequence) -> Sequence:
         """Add what `test_cfg` asks for to the samples; see `SAMCPPredictor`."""
-        return self.predictor(self._forward(inputs, data_samples), data_samples)
+        features, views = self._encode(inputs, [sample.metainfo for sample in data_samples])
+        output = self.head(features, batch_of(data_samples, features))
+        if self.open_vocabulary is None:
+            return self.predictor(output, data_samples)
+        texts, seen = (self.head.entries, self.head.entry_class), self._seen()
+
+        def rescore(image: int, scores: ImageScores, canvas: Canvas) -> ImageScores:
+            check_view(data_samples[image], views[image])
+            return self.open_vocabulary(
+                scores, canvas, self.predictor.merged, views[image], self.backbone, texts, seen
+            )
+
+        return self.predictor(output, data_samples, rescore)
 
     def _forward(self, inputs: Tensor, data_samples: Sequence) -> SAMCPOutput:
         features = self._features(inputs, data_samples)
@@ -238,6 +296,55 @@ class SAMCPDetector(BaseModel):
         """As in MMEngine, for images of unequal sizes as well."""
         return step_by_size(super().val_step, data)
 
+    # --------------------------------------------------------------- classes
+    def set_classes(
+        self, classes: Sequence[str], thing_classes: Sequence[int], texts: Texts | Tensor
+    ) -> None:
+        """Look for other classes; no weight depends on them.
+
+        Args:
+            classes: C names.
+            thing_classes: indices of those that have instances.
+            texts: their embeddings.
+
+        Raises:
+            ValueError: numbers that do not fit each other.
+        """
+        self.load_base()  # lest the texts of the config take their place
+        self.head.set_classes(texts, thing_classes)
+        if self.head.num_classes != len(classes):
+            raise ValueError(
+                f'set_classes: expected embeddings of {len(classes)} classes, found '
+                f'{self.head.num_classes}.'
+            )
+        self.classes = tuple(classes)
+
+    def trained_with(self, classes: Sequence[str]) -> None:
+        """Note the names of the classes that the weights were trained with."""
+        self._trained_with = tuple(classes)
+
+    def _seen(self) -> Tensor:
+        """(C,) bool: whether training saw a class of this name.
+
+        Raises:
+            UserError: it matters, and nothing says which classes it saw.
+        """
+        names = self._trained_with if self._named_seen is None else self._named_seen
+        if names is None:
+            if self.open_vocabulary.tells_unseen_apart:
+                raise UserError(
+                    'model.seen_classes: expected the names of the classes that the weights were '
+                    'trained with, which open_vocabulary.kappa_unseen needs to know, found None, '
+                    'and a file of weights that does not say them. Give their names.'
+                )
+            names = self.classes
+        return torch.tensor(self._named(names), dtype=torch.bool, device=self.head.entries.device)
+
+    def _named(self, names: Sequence[str]) -> list[bool]:
+        """Which of the C classes are among names, but for case, hyphens and underscores."""
+        known = {_plain(name) for name in names}
+        return [_plain(name) in known for name in self.classes]
+
     # ----------------------------------------------------------------- files
     def export_files(self) -> dict[str, PromptFile]:
         """What was learned beside a frozen backbone, by file name; nothing if it was trained."""
@@ -249,21 +356,36 @@ class SAMCPDetector(BaseModel):
         return {HEAD_FILE: file}
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
-        """Take over what `export_files` wrote.
+        """Take over what `export_files` wrote, trained with whatever classes.
 
         Raises:
-            UserError: the file is missing, or of another method, backbone, class list or shape.
+            UserError: the file is missing, or of another method, backbone or shape.
         """
         if not isinstance(prompt, PromptFile):
             prompt = PromptFile.load(prompt, kinds=('head',))
-        prompt.check(
+        compared = {k: v for k, v in prompt.tensors.items() if not k.startswith(_DENOISING)}
+        learned = {k: v for k, v in self._learned().items() if not k.startswith(_DENOISING)}
+        replace(prompt, tensors=compared).check(
             base_fingerprint=self.base_fingerprint,
-            classes=self.classes,
-            shapes={k: tuple(v.shape) for k, v in self._learned().items()},
+            classes=None,
+            shapes={k: tuple(v.shape) for k, v in learned.items()},
             method=METHOD,
         )
-        self.load_state_dict(self.state_dict() | prompt.tensors)
+        state = self.state_dict()
+        self.load_state_dict(state | {k: v for k, v in prompt.tensors.items() if k in state})
+        self.trained_with(prompt.classes)
+        if tuple(prompt.classes) != self.classes:
+            print_log(
+                f'{prompt.path or HEAD_FILE}: trained with {len(prompt.classes)} classes; '
+                f'{sum(self._named(prompt.classes))} of the {len(self.classes)} of model.classes '
+                f'are among them by name.',
+                logger='current',
+            )
 
     def _learned(self) -> dict[str, Tensor]:
         """State of neck and head by the names of the whole."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith(_BACKBONE)}
+
+
+def _plain(name: str) -> str:
+    return ' '.join(name.lower().replace('-', ' ').replace('_', ' ').split())

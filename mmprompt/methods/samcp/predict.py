@@ -3,7 +3,7 @@
 Masks of patches are never decoded; see `canvas`. Notation as in `structures` and there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,12 @@ from mmprompt.common.mask_merge import PanopticResult
 from mmprompt.common.matching import at_least_float
 from mmprompt.common.patches import PatchSet
 from mmprompt.common.results import add_panoptic
-from mmprompt.methods.samcp.canvas import Canvas
+from mmprompt.methods.samcp.canvas import Canvas, row_blocks
 from mmprompt.methods.samcp.merging import merging_affinity
 from mmprompt.methods.samcp.structures import SAMCPOutput
 from mmprompt.registry import TASK_UTILS
 
-#: The label of pixels that nothing claims, MMSegmentation's "ignored".
+#: The label of pixels that nothing claims, MMSegmentation's "ignored", unless it is a class.
 VOID = 255
 CHOICES = dict(
     mask_rule=('min-max', 'threshold'),
@@ -56,7 +56,13 @@ class ImageScores:
     @property
     def num_classes(self) -> int:
         """C: every class is a semantic query or a thing."""
-        return int(torch.cat([self.semantic_classes, self.thing_classes]).max()) + 1
+        classes = torch.cat([self.semantic_classes, self.thing_classes])
+        return int(classes.max()) + 1 if len(classes) else 0
+
+    @property
+    def void(self) -> int:
+        """The label of pixels that nothing claims: 255, or C where that is a class."""
+        return max(VOID, self.num_classes)
 
 
 def read_scores(output: SAMCPOutput, image: int) -> ImageScores:
@@ -88,6 +94,10 @@ class Rows:
     affinity: Tensor
 
 
+#: Of which image of a batch, its scores and its canvas -> scores that take their place.
+Rescore = Callable[[int, ImageScores, Canvas], ImageScores]
+
+
 @TASK_UTILS.register_module()
 class SAMCPPredictor:
     """All three results of an image from one forward pass; the `test_cfg` of SAM-CP.
@@ -103,8 +113,8 @@ class SAMCPPredictor:
         semantic_pixel: how classes that claim a pixel are compared: by the probability of the class
             times the highest affinity of a merged patch there, or by the probability alone.
         unclaimed: pixels that a patch covers and no class claims: 'best' gives them to the class of
-            highest probability times affinity (unscaled), 'void' leaves them at 255, as pixels
-            without a patch.
+            highest probability times affinity (unscaled), 'void' leaves them at 255 (at C where
+            there are more than 255 classes), as pixels without a patch.
         instance_top_k: kept pairs of query and class.
         instance_score: 'class', or times the mean affinity over the pixels of the merged patches.
         instance_min_score: pairs of lower score are dropped.
@@ -155,18 +165,24 @@ class SAMCPPredictor:
                 raise ValueError(f'test_cfg.{name}: expected one of {allowed}, found {found!r}.')
 
     @torch.no_grad()
-    def __call__(self, output: SAMCPOutput, samples: Sequence) -> Sequence:
+    def __call__(
+        self, output: SAMCPOutput, samples: Sequence, rescore: Rescore | None = None
+    ) -> Sequence:
         """Add `pred_sem_seg`, `pred_instances` and `pred_panoptic_seg` to the samples of a batch.
 
         Args:
             output: of the model.
             samples: each with `patch_set` and `patches.ids`, the rows of it that the model saw.
+            rescore: what makes other scores of those of an image, before anything is merged.
 
         Raises:
             UserError: a sample without patches.
         """
         for image, sample in enumerate(samples):
-            self.add(sample, read_scores(output, image))
+            scores = read_scores(output, image)
+            with torch.autocast(scores.semantic.device.type, enabled=False):
+                canvas = Canvas(_patches(sample), scores.semantic.device)
+                self._add(sample, rescore(image, scores, canvas) if rescore else scores, canvas)
         return samples
 
     @torch.no_grad()
@@ -178,21 +194,27 @@ class SAMCPPredictor:
             scores: of the patches `sample.patches.ids`.
         """
         with torch.autocast(scores.semantic.device.type, enabled=False):
-            canvas = Canvas(_patches(sample), scores.semantic.device)
-            found = None
-            if self.panoptic or (self.semantic and self.semantic_from == 'panoptic'):
-                found = self.merge_panoptic(scores, canvas)
-            if self.semantic:
-                if self.semantic_from == 'panoptic':
-                    label_map = _labels_of(found)
-                else:
-                    label_map = self.merge_semantic(scores, canvas)
-                sample.set_data(dict(pred_sem_seg=PixelData(data=label_map[None])))
-            things = scores.thing_classes.tolist()
-            if self.panoptic:
-                add_panoptic(sample, found, scores.num_classes, things)
-            if self.instances:
-                sample.set_data(dict(pred_instances=self.merge_instances(scores, canvas)))
+            self._add(sample, scores, Canvas(_patches(sample), scores.semantic.device))
+
+    def _add(self, sample, scores: ImageScores, canvas: Canvas) -> None:
+        found = None
+        if self.panoptic or (self.semantic and self.semantic_from == 'panoptic'):
+            found = self.merge_panoptic(scores, canvas)
+        if self.semantic:
+            if self.semantic_from == 'panoptic':
+                label_map = _labels_of(found, scores.void)
+            else:
+                label_map = self.merge_semantic(scores, canvas)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=label_map[None])))
+        things = scores.thing_classes.tolist()
+        if self.panoptic:
+            add_panoptic(sample, found, scores.num_classes, things)
+        if self.instances:
+            sample.set_data(dict(pred_instances=self.merge_instances(scores, canvas)))
+
+    def merged(self, logits: Tensor) -> Tensor:
+        """Which patches a query merges, (R, N) bool of affinity logits."""
+        return merging_affinity(logits, self.mask_rule) > self.mask_threshold
 
     def merge_semantic(self, scores: ImageScores, canvas: Canvas) -> Tensor:
         """Label map (H, W) int64: each class merges the patches of its row of A.
@@ -208,16 +230,39 @@ class SAMCPPredictor:
             probs = torch.cat([probs, rows.scores])
             logits = torch.cat([logits, rows.affinity])
         sure = probs >= self.semantic_score
-        claims = self._claims(logits[sure], probs[sure], canvas, self.semantic_pixel)  # (R, A)
-        labels = _winners(claims, classes[sure])
+        best, winner = self._winners(logits[sure], probs[sure], canvas, self.semantic_pixel)
+        labels = _labelled(best, winner, classes[sure], scores.void)  # (A,)
         if self.unclaimed == 'best':
-            left = labels == VOID
-            rest = canvas.highest(logits.sigmoid(), left) * probs[:, None]
-            labels = torch.where(left, _winners(rest, classes), labels)
+            best, winner = self._winners(logits, probs, canvas, 'unscaled', labels == scores.void)
+            labels = torch.where(best > 0, _labelled(best, winner, classes, scores.void), labels)
         return canvas.paint(labels)
 
-    def _claims(self, logits: Tensor, scores: Tensor, canvas: Canvas, by: str) -> Tensor:
-        """(R, A): how much a row claims an atom, 0 where none of its merged patches is."""
+    def _winners(
+        self,
+        logits: Tensor,
+        scores: Tensor,
+        canvas: Canvas,
+        by: str,
+        atoms: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The highest claim on each atom (A,) and the row whose it is, 0 for both without any."""
+        best = scores.new_zeros(len(canvas.areas))
+        winner = torch.zeros_like(best, dtype=torch.long)
+        for rows in row_blocks(len(scores), len(canvas.patch)):
+            claim, row = self._claims(logits[rows], scores[rows], canvas, by, atoms).max(dim=0)
+            winner = torch.where(claim > best, row + rows.start, winner)
+            best = torch.maximum(claim, best)
+        return best, winner
+
+    def _claims(
+        self, logits: Tensor, scores: Tensor, canvas: Canvas, by: str, atoms: Tensor | None
+    ) -> Tensor:
+        """(R, A): how much a row claims an atom, 0 where none of its merged patches is.
+
+        With 'unscaled' all patches claim, by their probabilities.
+        """
+        if by == 'unscaled':
+            return canvas.highest(logits.sigmoid(), atoms) * scores[:, None]
         affinity = merging_affinity(logits, self.mask_rule)
         member = affinity > self.mask_threshold
         if by == 'score':
@@ -275,14 +320,12 @@ class SAMCPPredictor:
         is dropped, and its pixels are left without a segment.
         """
         rows = self._rows(scores)
-        affinity = merging_affinity(rows.affinity, self.mask_rule)
-        union = canvas.union(affinity > self.mask_threshold)  # (R, A)
+        union = canvas.union(self.merged(rows.affinity))  # (R, A)
         table = torch.zeros(len(canvas.areas), dtype=torch.long, device=canvas.areas.device)
         if not len(union):
             none = rows.labels
             return PanopticResult(canvas.paint(table), none, none, rows.scores)
-        claims = self._claims(rows.affinity, rows.scores, canvas, self.panoptic_pixel)
-        best, winner = claims.max(dim=0)  # (A,)
+        best, winner = self._winners(rows.affinity, rows.scores, canvas, self.panoptic_pixel)
         won = torch.zeros_like(rows.scores, dtype=torch.double)
         won.index_add_(0, winner, canvas.areas * (best > 0))
         valid = (won > 0) & (won >= self.overlap_threshold * canvas.area(union))
@@ -292,17 +335,16 @@ class SAMCPPredictor:
         return PanopticResult(canvas.paint(table), ids, rows.labels[valid], rows.scores[valid])
 
 
-def _winners(claims: Tensor, classes: Tensor) -> Tensor:
-    """(R, A) -> (A,) class of the row of highest claim, `VOID` without any."""
-    if not len(claims):
-        return torch.full(claims.shape[1:], VOID, dtype=torch.long, device=claims.device)
-    best, winner = claims.max(dim=0)
-    return classes[winner].masked_fill(best <= 0, VOID)
+def _labelled(best: Tensor, winner: Tensor, classes: Tensor, void: int) -> Tensor:
+    """(A,) class of the row that wins each atom, `void` where none claims it."""
+    if not len(classes):
+        return torch.full_like(winner, void)
+    return classes[winner].masked_fill(best <= 0, void)
 
 
-def _labels_of(result: PanopticResult) -> Tensor:
+def _labels_of(result: PanopticResult, void: int) -> Tensor:
     """Label map (H, W) of a panoptic result."""
-    table = torch.cat([result.labels.new_full((1,), VOID), result.labels])
+    table = torch.cat([result.labels.new_full((1,), void), result.labels])
     return table[result.seg_map]
 
 
