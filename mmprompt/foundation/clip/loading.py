@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmprompt.common.errors import UserError
@@ -30,13 +31,17 @@ def load_clip(
             ``vision_cfg``, ``text_cfg``.
         pretrained: a tag of open_clip (``laion2b_s29b_b131k_ft_soup``), fetched once into the
             library's cache, or a file (safetensors, .bin, .pt).
-        random: random weights are meant. Of a mapping without `pretrained` they always are.
+        random: random weights are meant, the same at each call. Of a mapping without `pretrained`
+            they always are.
 
     Raises:
         UserError: there is no such model, or its weights cannot be had or do not fit.
     """
     config, file = clip_architecture(model, pretrained), clip_weights(model, pretrained, random)
-    clip = build_clip(config)
+    # Nobody else's random numbers change, and random weights are the same each time.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = build_clip(config)
     if file is not None:
         state = read_clip(file, model)
         check_clip(state, clip.state_dict(), file)
