@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -9,6 +10,7 @@ from mmengine.structures import PixelData
 from safetensors.torch import save_file
 from toy_samcp import (
     CLASSES,
+    TEXT_DIM,
     toy_detector,
     toy_samcp_batch,
     toy_sample,
@@ -268,3 +270,35 @@ def test_expected_views_reach_the_cache(text, weights):
     model.expect_views(12)
     model.eval().test_step(toy_samcp_batch())
     assert model._cache.expected_views == 12 and len(model._cache) == 2
+
+
+@pytest.mark.parametrize('semantic', ['all', 'stuff'])
+@pytest.mark.parametrize(
+    ('classes', 'things'), [(0, 0), (1, 0), (1, 1), (300, 0), (300, 300), (300, 100)]
+)
+def test_any_number_of_classes(text, classes, things, semantic):
+    """Only stuff, only things, nothing at all; the weights are those of any other number."""
+    model = build(toy_detector(text, head=dict(semantic_classes=semantic))).eval()
+    rows = torch.randn(classes, TEXT_DIM, generator=torch.Generator().manual_seed(0))
+    model.set_classes([f'class {i}' for i in range(classes)], range(things), rows)
+    found = model.test_step(toy_samcp_batch())[0]
+    labels = set(found.pred_sem_seg.data.unique().tolist())
+    assert labels <= {*range(classes), max(255, classes)}
+    assert set(found.pred_instances.labels.tolist()) <= set(range(things))
+    assert bool(len(found.pred_instances)) == bool(things)
+
+
+@pytest.mark.parametrize(('classes', 'things'), [(0, 0), (1, 0), (1, 1)])
+def test_losses_of_no_class_and_of_one(text, tmp_path, classes, things):
+    path = tmp_path / 'rows.npy'
+    np.save(path, np.ones((classes, TEXT_DIM), np.float32))
+    head = dict(num_classes=classes, thing_classes=range(things))
+    model = build(toy_detector(str(path), head=head, classes=CLASSES[:classes]))
+    data = toy_samcp_batch()
+    for sample in data['data_samples']:
+        units = sample.gt_units
+        kept = units.labels < classes
+        units = units[kept]
+        units.is_instance = torch.full_like(units.is_instance, bool(things))
+        sample.gt_units = units
+    assert all(value.isfinite() for value in steps(model, data, 1)[0].values())

@@ -272,6 +272,29 @@ def test_at_kappa_one_clip_alone_decides(text):
         assert score.item() == pytest.approx(probs[0, label].item(), rel=1e-4)
 
 
+def test_the_mask_of_the_whole_image_is_what_the_library_says_of_it(text):
+    """Against encode_image of open_clip, of an image that needs no resizing and no padding."""
+    open_clip = pytest.importorskip('open_clip')
+    from toy_samcp_leaves import CLIP, CLIP_CHANNELS
+
+    vision = {**CLIP['vision_cfg'], 'image_size': 64}
+    clip = {**CLIP, 'embed_dim': TEXT_DIM, 'vision_cfg': vision}
+    config = toy_detector(text, open_vocabulary=dict(kappa=1.0))
+    config.backbone = dict(type='CLIPConvNeXt', model=clip)
+    config.neck.in_channels = CLIP_CHANNELS
+    torch.manual_seed(0)
+    model, library = MODELS.build(config).eval(), open_clip.CLIP(**clip).eval()
+    library.visual.load_state_dict(model.backbone.visual.state_dict())
+    data = toy_samcp_batch((1,), (64, 64))  # the first patch is the whole picture
+    found = instances(model, data)[0].pred_instances
+    inputs = model.data_preprocessor(copy.deepcopy(data))['inputs']
+    with torch.no_grad():
+        image = library.encode_image(inputs, normalize=True)
+    probs = (library.logit_scale.exp() * image @ model.head.text.t()).softmax(dim=-1)[0]
+    assert found.masks.all() and len(found) == 2
+    assert found.scores.tolist() == pytest.approx(probs[found.labels].tolist(), rel=1e-4)
+
+
 def test_an_image_is_the_same_in_a_batch(text):
     model = build(text, open_vocabulary=dict())
     data = toy_samcp_batch((7, 4))

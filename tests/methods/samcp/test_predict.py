@@ -15,6 +15,7 @@ from mmprompt.common.errors import UserError
 from mmprompt.common.patches import PatchSet
 from mmprompt.common.results import mask_boxes, to_det_sample
 from mmprompt.evaluation import InstanceAP, PanopticQuality
+from mmprompt.methods.samcp import canvas as canvas_module
 from mmprompt.methods.samcp.canvas import Canvas
 from mmprompt.methods.samcp.pairwise import perfect_scores
 from mmprompt.methods.samcp.predict import (
@@ -168,6 +169,45 @@ def test_without_things_or_without_stuff(things, semantic):
     assert (len(sample.pred_instances) > 0) == bool(things)
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1, 2, VOID}
     assert (sample.pred_sem_seg.data != VOID).any()
+
+
+@pytest.mark.parametrize('classes', [0, 1, 2000])
+def test_any_number_of_classes(classes):
+    """With and without patches."""
+    for count in (6, 0):
+        things = list(range(0, classes, 3))
+        output = random_output(torch.Generator().manual_seed(0), [count], classes, things, layers=1)
+        sample = sample_of(random_patches(0, count))
+        SAMCPPredictor()(output, [sample])
+        found = set(sample.pred_sem_seg.data.unique().tolist())
+        assert found <= {*range(classes), max(VOID, classes)}
+        assert (found == {max(VOID, classes)}) == (not classes or not count)
+        assert len(sample.pred_instances) == (min(100, count * len(things)))
+        assert ('sem_seg' in sample.pred_panoptic_seg) == (classes < 1000)
+
+
+def test_class_255_is_a_class():
+    patches = random_patches(0, 1)
+    output = random_output(torch.Generator().manual_seed(0), [1], 300, [], layers=1)
+    output.semantic_logits = torch.full_like(output.semantic_logits, -9.0)
+    output.semantic_logits[..., 255] = 9.0
+    sample = sample_of(patches)
+    SAMCPPredictor()(output, [sample])
+    mask = torch.from_numpy(patches.decode()[0].copy())
+    assert torch.equal(sample.pred_sem_seg.data[0], torch.where(mask, 255, 300))
+
+
+@pytest.mark.parametrize('options', OPTIONS[:3], ids=str)
+def test_rows_come_in_blocks(options, monkeypatch):
+    """How many classes are compared at a time changes nothing."""
+    patches, scores, samples = random_patches(0, 9), random_scores(0, 9), []
+    for at_a_time in (2**24, 60, 1):
+        monkeypatch.setattr(canvas_module, 'AT_A_TIME', at_a_time)
+        samples.append(sample_of(patches))
+        SAMCPPredictor(**options).add(samples[-1], scores)
+    for other in samples[1:]:
+        for name in ('pred_sem_seg', 'pred_panoptic_seg'):
+            assert torch.equal(samples[0].get(name).data, other.get(name).data)
 
 
 class Counted(TorchDispatchMode):
