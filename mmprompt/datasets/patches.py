@@ -134,13 +134,19 @@ class LoadUnits(BaseTransform):
             are, as `CocoPanopticSegDataset` does, comes first.
         keep_truth: whether the panoptic map and the masks of instances stay in the results, for
             evaluators. Training needs the units alone.
+        whole_regions: of masks of instances that overlap, such as parts and wholes: the region of
+            a class is all of its masks. Otherwise the smaller mask hides the larger, as in the map.
     """
 
     def __init__(
-        self, thing_classes: Sequence[int] = CITYSCAPES_THINGS, keep_truth: bool = True
+        self,
+        thing_classes: Sequence[int] = CITYSCAPES_THINGS,
+        keep_truth: bool = True,
+        whole_regions: bool = False,
     ) -> None:
         self.thing_classes = tuple(thing_classes)
         self.keep_truth = keep_truth
+        self.whole_regions = whole_regions
 
     def transform(self, results: dict) -> dict:
         """Make the units; labels that were loaded after a resizing are those of the original too.
@@ -152,7 +158,8 @@ class LoadUnits(BaseTransform):
         self._check(labels, results)
         things = results.get('thing_classes', self.thing_classes)
         if 'gt_masks_coco' in results:
-            results['units'] = TrueUnits.from_masks(labels, results['gt_masks_coco'])
+            masks = results['gt_masks_coco']
+            results['units'] = TrueUnits.from_masks(labels, masks, self.whole_regions)
         elif 'gt_panoptic_map' in results:
             results['units'] = TrueUnits.from_map(labels, things)
         else:

@@ -73,7 +73,7 @@ class TrueUnits:
         is_instance: (K,) bool.
         segments: runs of S disjoint segments, of which the units are unions ...
         members: (K, S) bool ... namely these.
-        masks: compressed counts of the instances, if they are not segments since they overlap.
+        masks: compressed counts of the first units, if they are not segments since they overlap.
     """
 
     labels: np.ndarray
@@ -107,8 +107,19 @@ class TrueUnits:
         return cls.from_map(ids, ())
 
     @classmethod
-    def from_masks(cls, panoptic: np.ndarray, masks: CocoMasks) -> 'TrueUnits':
-        """Units of masks that may overlap, with the regions of a panoptic map painted of them."""
+    def from_masks(
+        cls, panoptic: np.ndarray, masks: CocoMasks, whole_regions: bool = False
+    ) -> 'TrueUnits':
+        """Units of masks that may overlap, with the regions of a panoptic map painted of them.
+
+        Args:
+            panoptic: (H, W), see `mmprompt.datasets.transforms`.
+            masks: of the image.
+            whole_regions: the region of a class is the union of its masks, crowds included, and
+                regions overlap as masks do; the map is not read.
+        """
+        if whole_regions:
+            return cls._of_masks(masks)
         runs, ids = map_runs(panoptic)
         regions = cls._of(runs, ids // ID_DIVISOR - 1, np.zeros(0, np.int64))
         single = np.flatnonzero(~masks.is_crowd)
@@ -120,6 +131,25 @@ class TrueUnits:
             segments=runs,
             members=np.concatenate([hidden, regions.members]),
             masks=tuple(masks.rles[i] for i in single),
+        )
+
+    @classmethod
+    def _of_masks(cls, masks: CocoMasks) -> 'TrueUnits':
+        from pycocotools import mask as coco
+
+        single, classes = np.flatnonzero(~masks.is_crowd), np.unique(masks.labels)
+        codes = as_coco(masks.rles, masks.size)
+        regions = [
+            coco.merge([codes[i] for i in np.flatnonzero(masks.labels == c)]) for c in classes
+        ]
+        labels = np.concatenate([masks.labels[single], classes]).astype(np.int64)
+        runs, _ = map_runs(np.zeros(masks.size, np.int64))
+        return cls(
+            labels=labels,
+            is_instance=np.arange(len(labels)) < len(single),
+            segments=runs,
+            members=np.zeros((len(labels), 0), bool),
+            masks=(*(masks.rles[i] for i in single), *(region['counts'] for region in regions)),
         )
 
     @classmethod

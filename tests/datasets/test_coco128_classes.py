@@ -1,4 +1,4 @@
-"""The 60 and 11 classes of coco128's seen and unseen ones follow the rule that their config tells."""
+"""The seen and unseen classes of coco128 follow the rule that their config tells."""
 
 import json
 from collections import Counter

@@ -140,6 +140,34 @@ def test_units_are_whole_masks_and_painted_regions(flip, data):
     assert units.bboxes[0].tolist() == box
 
 
+@pytest.mark.parametrize('crop', [False, True])
+def test_whole_regions_are_unions_of_masks(crop, data):
+    steps = [dict(type='DetRandomCrop', crop_size=(36, 24))] if crop else []
+    cfg = config(data, *steps)
+    cfg['pipeline'][3] = dict(type='LoadUnits', whole_regions=True)
+    dataset, window = DATASETS.build(cfg), np.s_[:, :]
+    if crop:
+        np.random.seed(0)
+        top, left = dataset.pipeline.transforms[4]._rand_offset((SIZE[0] - 24, SIZE[1] - 36))
+        window = np.s_[top : top + 24, left : left + 36]
+    np.random.seed(0)
+    sample = dataset[0]['data_samples']
+    shown = np.zeros(SIZE, bool)
+    shown[window] = True
+    masks = masks_of()
+    rows = [*masks[:4], masks[0] | masks[2], masks[1] | masks[4], masks[3]]
+    labels = [0, 1, 0, 2, 0, 1, 2]
+    kept = [k for k, mask in enumerate(rows) if (mask & shown).any()]
+    units, ids = sample.gt_units, sample.patches.ids
+    assert units.labels.tolist() == [labels[k] for k in kept]
+    assert units.is_instance.tolist() == [k < 4 for k in kept]
+    patches = (sample.patch_set.decode()[ids] & shown).reshape(len(ids), -1).astype(float)
+    for found, k in zip(units.mask_iop, kept):
+        np.testing.assert_allclose(found, patches @ rows[k].ravel() / patches.sum(1), atol=1e-6)
+    # The other image has no object, and no unit either.
+    assert not len(dataset[1]['data_samples'].gt_units)
+
+
 def test_a_crop_cuts_overlapping_masks(data):
     crop = dict(type='DetRandomCrop', crop_size=(20, 16))
     dataset = DATASETS.build(config(data, crop))
