@@ -107,8 +107,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(place, tmp_path):
     config, work = tmp_path / 'config.py', tmp_path / 'work'
     make_config(folder, work, STEPS, INTERVAL).dump(config)
 
-    process = start(config, 'from outside')
-    while process.poll() is None and not (work / 'last_checkpoint').exists():
+    process, note = start(config, 'from outside'), work / 'last_checkpoint'
+    # The note is there for a moment before it says anything.
+    while process.poll() is None and not (note.exists() and note.read_text()):
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
