@@ -4,8 +4,7 @@
 #   torchrun --nproc_per_node 8 tools/generate_patches.py \
 #       configs/_base_/datasets/samcp_ade20k.py --generator sam --split train
 # Then
-#   torchrun --nproc_per_node 8 tools/train.py \
-#       configs/samcp/samcp_clip-convnext-l_ade20k_160k.py
+#   python tools/train.py configs/samcp/samcp_clip-convnext-l_ade20k_160k.py
 # CLIP (pip install open_clip_torch) is fetched at the first start, or read from a file:
 #   --cfg-options model.backbone.pretrained=FILE model.head.text.pretrained=FILE
 _base_ = [

@@ -5,8 +5,7 @@
 #   torchrun --nproc_per_node 8 tools/generate_patches.py \
 #       configs/_base_/datasets/samcp_coco-panoptic.py --generator sam --split train
 # Then
-#   torchrun --nproc_per_node 8 tools/train.py \
-#       configs/samcp/samcp_clip-convnext-l_coco-panoptic_12e.py
+#   python tools/train.py configs/samcp/samcp_clip-convnext-l_coco-panoptic_12e.py
 # CLIP (pip install open_clip_torch) is fetched at the first start, or read from a file:
 #   --cfg-options model.backbone.pretrained=FILE model.head.text.pretrained=FILE
 _base_ = [
