@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import find_config
+from mmprompt.apis.finer import MARGIN
 from mmprompt.apis.images import read_frames, read_picture
 from mmprompt.apis.predictions import Prediction
 from mmprompt.apis.samcp_loading import is_samcp
@@ -255,22 +256,52 @@ class Inferencer:
         self.samcp = SAMCPSegmenter(self.config, given[0], self._device, texts, things, **sources)
         self.model = self.samcp.model
 
-    def ask(self, texts: Names | None, things: Sequence[str] | None = None) -> None:
+    def ask(
+        self,
+        texts: Names | None,
+        things: Sequence[str] | None = None,
+        also: Sequence[str] = (),
+    ) -> None:
         """Ask for other classes from now on; of SAM-CP, whose weights know no class names.
 
         Args:
             texts: class names, each a name or a list of synonyms; None: the classes of the config.
             things: names of the classes that are counted one by one, see the class.
+            also: names of finer classes, which `things` may have too.
 
         Raises:
             UserError: another model, or a name that the encoder does not know.
         """
+        self._samcp_for('ask').ask(texts, things, also)
+
+    def _samcp_for(self, method: str) -> SAMCPSegmenter:
         if self.samcp is None:
             raise UserError(
-                'Inferencer.ask: expected a config of SAM-CP, found another model. Make a new '
-                'Inferencer with these texts.'
+                f'Inferencer.{method}: expected a config of SAM-CP, found another model. Give '
+                f'one, with its weights.'
             )
-        self.samcp.ask(texts, things)
+        return self.samcp
+
+    def finer(
+        self, image: Image, rules: Mapping[str, Names], margin: float = MARGIN, **thresholds
+    ) -> Predictions:
+        """Ask SAM-CP for finer classes inside of what it finds, and for finer ones inside of those.
+
+        Args:
+            image: as of a call.
+            rules: finer classes by the name of the class in whose objects they are looked for.
+            margin: see `finer.MARGIN`.
+            thresholds: of panoptic results, see `stream`.
+
+        Returns:
+            'panoptic', and for each level 'finer', 'finer-2' and so on: panoptic predictions whose
+            segments tell the id of the one that they lie in as `parent`.
+
+        Raises:
+            UserError: another model, or see `finer.finer`.
+        """
+        self._samcp_for('finer')
+        return self(image, 'panoptic', finer=rules, margin=margin, **thresholds)
 
     # ------------------------------------------------------------ one config
     def _use_config(self, prompt: str | Path | None) -> None:

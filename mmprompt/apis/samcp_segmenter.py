@@ -32,6 +32,7 @@ from mmprompt.common.mask_merge import InstanceResult, PanopticResult
 from mmprompt.common.text_bank import Names
 from mmprompt.datasets.patch_geometry import remember
 from mmprompt.foundation.patch_generators import PatchGenerator
+from mmprompt.methods.samcp.alone import ScoreKeeper
 from mmprompt.methods.samcp.predict import ImageScores
 from mmprompt.registry import TASK_UTILS
 
@@ -276,14 +277,14 @@ class SAMCPSegmenter:
         **thresholds: Any,
     ) -> Seen:
         """Bring one picture through the model; see `predict`."""
-        recorder = _Recorder(self._predictor(task, thresholds))
+        keeper = ScoreKeeper(self._predictor(task, thresholds))
         batch = pseudo_collate([self._item(picture, path)])
-        before, self.model.predictor = self.model.predictor, recorder
+        before, self.model.predictor = self.model.predictor, keeper
         try:
             (sample,) = self.model.test_step(batch)
         finally:
             self.model.predictor = before
-        (scores,) = recorder.scores
+        (scores,) = keeper.scores
         return Seen(sample, scores, batch)
 
     def _prediction(self, task: str, seen: Seen) -> Prediction:
@@ -337,23 +338,6 @@ class SAMCPSegmenter:
     def facts(self) -> dict[str, Any]:
         """Whose answers these are, plain values: weights and patches."""
         return dict(base=self.recipe['fingerprint'], patches=self.source.facts())
-
-
-class _Recorder:
-    """A predictor that also keeps what results are made of."""
-
-    def __init__(self, predictor: Any) -> None:
-        self._predictor, self.scores = predictor, []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor, name)
-
-    def __call__(self, output: Any, samples: Sequence, rescore: Any = None) -> Sequence:
-        def note(image: int, scores: ImageScores, canvas: Any) -> ImageScores:
-            self.scores.append(scores if rescore is None else rescore(image, scores, canvas))
-            return self.scores[-1]
-
-        return self._predictor(output, samples, note)
 
 
 def tasks_of(task: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from mmprompt.methods.samcp.canvas import Canvas
 from mmprompt.methods.samcp.features import ImageFeatures
 from mmprompt.methods.samcp.head import batch_of
 from mmprompt.methods.samcp.open_vocabulary import CLIPView, check_view
-from mmprompt.methods.samcp.predict import ImageScores
+from mmprompt.methods.samcp.predict import ImageScores, SAMCPPredictor
 from mmprompt.methods.samcp.structures import SAMCPOutput
 from mmprompt.methods.samcp.text import Texts
 from mmprompt.registry import MODELS, TASK_UTILS
@@ -185,9 +185,9 @@ class SAMCPDetector(BaseModel):
             inputs: images in the upper left corner.
             metas: with ``img_shape``; without it an image is the whole of its input.
         """
-        return self._encode(inputs, metas)[0]
+        return self.encode(inputs, metas)[0]
 
-    def _encode(
+    def encode(
         self, inputs: Tensor, metas: Sequence[Mapping]
     ) -> tuple[ImageFeatures, list[CLIPView]]:
         """`extract_feat`, and of each image the last map of the backbone."""
@@ -267,19 +267,26 @@ class SAMCPDetector(BaseModel):
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Sequence) -> Sequence:
         """Add what `test_cfg` asks for to the samples; see `SAMCPPredictor`."""
-        features, views = self._encode(inputs, [sample.metainfo for sample in data_samples])
-        output = self.head(features, batch_of(data_samples, features))
+        features, views = self.encode(inputs, [sample.metainfo for sample in data_samples])
+        return self.answer(features, views, data_samples, self.predictor)
+
+    @torch.no_grad()
+    def answer(
+        self, features: ImageFeatures, views: Sequence, samples: Sequence, predictor: SAMCPPredictor
+    ) -> Sequence:
+        """`predict`, of images that are encoded, by another predictor."""
+        output = self.head(features, batch_of(samples, features))
         if self.open_vocabulary is None:
-            return self.predictor(output, data_samples)
+            return predictor(output, samples)
         texts, seen = (self.head.entries, self.head.entry_class), self._seen()
 
         def rescore(image: int, scores: ImageScores, canvas: Canvas) -> ImageScores:
-            check_view(data_samples[image], views[image])
+            check_view(samples[image], views[image])
             return self.open_vocabulary(
-                scores, canvas, self.predictor.merged, views[image], self.backbone, texts, seen
+                scores, canvas, predictor.merged, views[image], self.backbone, texts, seen
             )
 
-        return self.predictor(output, data_samples, rescore)
+        return predictor(output, samples, rescore)
 
     def _forward(self, inputs: Tensor, data_samples: Sequence) -> SAMCPOutput:
         features = self._features(inputs, data_samples)

@@ -270,7 +270,10 @@ class SAMCPPredictor:
         return canvas.highest(affinity * member) * scores[:, None]
 
     def merge_instances(self, scores: ImageScores, canvas: Canvas) -> InstanceData:
-        """The best pairs of query and class; a query's mask is the union of its patches."""
+        """The best pairs of query and class; a query's mask is the union of its patches.
+
+        Beside masks, boxes, labels and scores, `members` (K, N) tells which patches these are.
+        """
         probs = scores.instance.flatten()  # (N * T,)
         affinity = merging_affinity(scores.affinity_instance, self.mask_rule)
         best, pair = probs.topk(min(self.instance_top_k, len(probs)))
@@ -286,12 +289,14 @@ class SAMCPPredictor:
         union, best, column = union[keep], best[keep], column[keep]
         order = best.argsort(descending=True, stable=True)
         union, best, labels = union[order], best[order], scores.thing_classes[column[order]]
-        boxes = canvas.hulls(member[keep][order])
+        member = member[keep][order]
+        boxes = canvas.hulls(member)
         if self.nms_iou is not None:
             kept = batched_nms(boxes, best.float(), labels, self.nms_iou)
             union, labels, best, boxes = union[kept], labels[kept], best[kept], boxes[kept]
+            member = member[kept]
         masks = canvas.paint_many(union)
-        return InstanceData(masks=masks, bboxes=boxes, labels=labels, scores=best)
+        return InstanceData(masks=masks, bboxes=boxes, labels=labels, scores=best, members=member)
 
     def _rows(self, scores: ImageScores, semantic: bool = True) -> Rows:
         """What may be in the panoptic result: instance queries, and semantic ones of stuff."""
