@@ -70,12 +70,16 @@ def clip_architecture(model: str | Mapping, pretrained: str | os.PathLike | None
             f'them. Correct the name.'
         )
     lacking = [key for key in ('embed_dim', 'vision_cfg', 'text_cfg') if key not in config]
-    theirs = [key for key in ('hf_model_name', 'hf_tokenizer_name') if config['text_cfg'].get(key)]
-    if lacking or theirs or 'multimodal_cfg' in config:
+    if lacking:
         raise UserError(
-            f'CLIP {model!r}: expected embed_dim, vision_cfg and text_cfg of a CLIP with a text '
-            f'encoder of open_clip itself, found one without {lacking} or with '
-            f'{theirs or "multimodal_cfg"}. Take another CLIP.'
+            f'CLIP {model!r}: expected an architecture in the words of open_clip, found one '
+            f'without {", ".join(lacking)}. Add what is missing.'
+        )
+    foreign = [key for key in ('hf_model_name', 'hf_tokenizer_name') if key in config['text_cfg']]
+    if foreign or 'multimodal_cfg' in config:
+        raise UserError(
+            f'CLIP {model!r}: expected one whose texts open_clip encodes by itself, found one that '
+            f'asks for {foreign or "multimodal_cfg"}. Take another, such as convnext_large_d_320.'
         )
     tag = _tag(model, pretrained)
     if tag:
