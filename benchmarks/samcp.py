@@ -1,4 +1,4 @@
-"""What SAM-CP costs beside the making of patches: a prediction part by part, and a training step.
+"""What SAM-CP costs: a prediction part by part, a training step, and beside the making of patches.
 
 ResNet-50, FPN and SAM-CP as published, random weights and pictures, patches and units cut out of
 each other. Every number of patches runs in a process of its own, in turns with the others.
@@ -6,13 +6,16 @@ each other. Every number of patches runs in a process of its own, in turns with 
     python benchmarks/samcp.py [--patches 100 300 800] [--device cuda] [--out PATH]
     python benchmarks/samcp.py --threads 1 --clock processor --repeats 2   # on a busy machine
     python benchmarks/samcp.py --parts predict --patches 300 --classes 20 133 250
+    python benchmarks/samcp.py --parts split --config samcp/samcp_nano_streets     # Table 11
 
 `predict` is one image: loading (patches, units, resizing; not the file of the image), backbone and
 neck, patch encoder, decoder with classifier, merging into all three results (of answers that are
 right, since random ones merge nothing), and beside them Section 3.1 to the letter (`pairwise`: one
 prompt for each class and patch and each pair of patches, answered by one cosine similarity of given
 features each). `step` is a training step with AdamW; *counted* is what it must keep by
-`samcp_memory`, *peak* what it needs beyond weights and momentum.
+`samcp_memory`, *peak* what it needs beyond weights and momentum. `split` is not of random pictures:
+the test images of a config, by the model of this config, and the making of their patches; with
+--out its rows are added to PATH_split.csv, which Table 11 of tools/reproduce.py reads.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
+import samcp_split
 import torch
 from comparison import common_parser, conditions, parse, report  # beside this file
 from measure import MB, Worker
@@ -218,22 +222,36 @@ def step_rows(options: argparse.Namespace) -> list[tuple]:
     return rows
 
 
+def report_split(options: argparse.Namespace) -> None:
+    """Measure and print; rows of other configs and generators stay in the file."""
+    line = conditions(f'split: {options.config}', options)
+    out, options.out = options.out, None
+    rows = samcp_split.split_rows(options, medians)
+    report(line, samcp_split.HEADER, ['split'], lambda name, o: rows, options)
+    if out:
+        samcp_split.keep(rows, out.with_name(f'{out.name}_split.csv'))
+
+
 def main() -> None:
     parser = common_parser(__doc__, (800, 1333))
     add = parser.add_argument
     add('--patches', type=int, nargs='+', default=[100, 300, 800], metavar='N')
     add('--classes', type=int, nargs='+', default=[133], metavar='C')
-    add('--parts', nargs='+', choices=('predict', 'step'), default=['predict', 'step'],
-        metavar='PART', help='predict, step; default both')  # fmt: skip
+    add('--parts', nargs='+', choices=('predict', 'step', 'split'), default=['predict', 'step'],
+        metavar='PART', help='predict, step, split; default the first two')  # fmt: skip
     add('--backbones', nargs='+', choices=('trained', 'frozen'), default=['trained', 'frozen'],
         metavar='KIND', help='of a step: trained, frozen; default both')  # fmt: skip
     add('--batch', type=int, default=1, help='images of a training step (1)')
+    samcp_split.add_arguments(parser)
     options = parse(parser)
     if min(*options.patches, *options.classes) < 2:
         parser.error('--patches and --classes must be at least 2')
     height, width = options.size
     rows_of = dict(predict=predict_rows, step=step_rows)
     for part in options.parts:
+        if part == 'split':
+            report_split(argparse.Namespace(**vars(options)))
+            continue
         out = options.out and options.out.with_name(f'{options.out.name}_{part}')
         part_options = argparse.Namespace(**{**vars(options), 'out': out})
         line = conditions(f'{part}: SAM-CP with ResNet-50, {height}x{width}', options)

@@ -156,6 +156,35 @@ def test_samcp_part_by_part(tmp_path):
     assert done.stdout.count('SAM-CP with ResNet-50, 64x96') == 2
 
 
+def test_the_time_of_samcp_is_split_between_patches_and_the_rest(tmp_path):
+    pytest.importorskip('skimage')
+    from toy_samcp_runs import make_config, write_data
+
+    from mmprompt.apis.samcp_tables import read_times
+
+    write_data(tmp_path, images=3)
+    cfg = make_config(tmp_path, tmp_path / 'work')
+    cfg.test_dataloader = cfg.train_dataloader
+    cfg.test_dataloader.dataset.pipeline = [
+        step for step in cfg.train_dataloader.dataset.pipeline if 'Random' not in step.type
+    ]
+    cfg.dump(tmp_path / 'samcp_nano_streets.py')
+    small = ['--parts', 'split', '--config', str(tmp_path / 'samcp_nano_streets.py')]
+    small += ['--images', '2', '--repeats', '1', '--threads', '1']
+    out = ['--out', str(tmp_path / 'samcp')]
+    done = run('samcp', *small, *out)
+    assert done.returncode == 0, done.stderr
+    again = run('samcp', *small, *out, '--generator-options', 'scales=[300]')
+    with open(tmp_path / 'samcp_split.csv', newline='') as stream:
+        (row,) = csv.DictReader(stream)
+    making, rest, total = (float(row[f'{k} (s)']) for k in ('patches', 'the rest', 'total'))
+    assert min(making, rest) > 0 and total == pytest.approx(making + rest, abs=2e-3)
+    assert (row['generator'], row['images']) == ('felzenszwalb', '2')
+    assert 0 < float(row['patches']) and row['patches'] in again.stdout
+    times = read_times(tmp_path / 'samcp_split.csv')
+    assert times[('nano', 'streets'), 'all', 'total (s)'] == [total]
+
+
 def test_the_memory_of_a_step_of_samcp_is_as_counted(monkeypatch):
     """The count on paper beside the tensors that autograd keeps."""
     import torch

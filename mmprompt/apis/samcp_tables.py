@@ -15,8 +15,8 @@ from mmprompt.apis.samcp_cells import (
     samcp_cell_of,
     samcp_cells,
 )
-from mmprompt.apis.samcp_figures import MAKING, REST, TOTAL, samcp_figures
-from mmprompt.apis.samcp_rows import STUDIES
+from mmprompt.apis.samcp_figures import MAKING, PROPOSALS, REST, TOTAL, samcp_figures
+from mmprompt.apis.samcp_rows import ALL, STUDIES
 from mmprompt.apis.samcp_suites import SAMCP_TABLES, SAMCPTable, find_place
 from mmprompt.apis.table_text import format_numbers, put_into
 from mmprompt.common.errors import UserError
@@ -122,8 +122,7 @@ def table_text(table: SAMCPTable, place: Place, results: SAMCPResults) -> str:
     data = table.data if study.is_small else study.data
     paper = samcp_figures(table.number, data)
     printed = list(dict.fromkeys(metric for _, metric in paper))
-    heads = ['row', *(_NAMES.get(m, m.replace('_', '-')) for m in metrics)]
-    heads += [f'*paper*: {_NAMES.get(m, m.replace("_", "-"))}' for m in printed]
+    heads = ['row', *map(_name, metrics), *(f'*paper*: {_name(m)}' for m in printed)]
     lines = []
     for row in rows:
         expected = len(results.cells(place, row))
@@ -131,9 +130,14 @@ def table_text(table: SAMCPTable, place: Place, results: SAMCPResults) -> str:
         lines.append([study.variant(row).title, *measured, *_paper(paper, row, printed)])
     # Whom the paper stands beside.
     for row in dict.fromkeys(row for row, _ in paper):
-        if row not in rows and not study.has(row):
-            lines.append([row, *('' for _ in metrics), *_paper(paper, row, printed)])
+        if row not in rows and (row == ALL or not study.has(row)):
+            name = f'SAM-CP, {data}' if row == ALL else row
+            lines.append([name, *('' for _ in metrics), *_paper(paper, row, printed)])
     return f'{_caption(table, place, results, data)}\n\n{grid(heads, lines)}'
+
+
+def _name(metric: str) -> str:
+    return _NAMES.get(metric, metric if metric in PROPOSALS else metric.replace('_', '-'))
 
 
 def _number(numbers: list[float], metric: str, expected: int) -> str:
