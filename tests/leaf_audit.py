@@ -91,6 +91,8 @@ AUDIT = {
     'samcp/samcp_clip-convnext-l_coco-to-ade20k': CLIP_FPN + samcp(100, text=768),
     'samcp/samcp_clip-convnext-l_coco-to-cityscapes': CLIP_FPN + samcp(8, text=768),
     'samcp/samcp_clip-convnext-l_cod10k': CLIP_FPN + samcp(69, text=768),
+    'samcp/samcp_clip-convnext-l_pascal-part': CLIP_FPN + samcp(93, text=768),
+    'samcp/samcp_clip-convnext-l_pascal-part_general': CLIP_FPN + samcp(113, text=768),
     'samcp/samcp_nano_streets': fpn((24, 48, 96, 192), 64)
     + samcp(8, channels=64, text=80, **SMALL),
     'samcp/samcp_r50_ade20k_160k': R50_FPN + samcp(100),
