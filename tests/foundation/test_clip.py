@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from safetensors.torch import save_file
-from tiny_clip import CONTEXT, DIM, tiny_clip
+from tiny_clip import CONTEXT, tiny_clip
 from torch.nn import functional as F
 
 from mmprompt.common.errors import UserError

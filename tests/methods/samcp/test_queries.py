@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from mmengine.runner.checkpoint import load_state_dict
 from mmengine.structures import InstanceData
 
+from mmprompt.methods.samcp import queries
 from mmprompt.methods.samcp.layers import cxcywh_to_xyxy, sine_boxes, xyxy_to_cxcywh
 from mmprompt.methods.samcp.queries import (
     Noised,
@@ -175,6 +177,32 @@ def test_a_seed_leaves_the_generator_of_torch_alone():
     assert torch.equal(torch.get_rng_state(), state)
     made([units([2], [True])], COLUMNS, size)
     assert not torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize('loader', ['torch', 'mmengine'])
+def test_embeddings_of_other_classes_are_left_out(loader, monkeypatch):
+    """Of the same number they are taken over; of another width they are refused."""
+    told = []
+    monkeypatch.setattr(queries, 'print_log', lambda text, **_: told.append(text))
+    model = SAMCPDenoising(4, 5)
+    before = model.content.weight.detach().clone()
+
+    def load(tensor):
+        state = {'content.weight': tensor}
+        if loader == 'torch':
+            model.load_state_dict(state)
+        else:
+            load_state_dict(model, state, strict=True)
+        return state['content.weight'] is tensor
+
+    assert load(torch.randn(3, 4))
+    assert torch.equal(model.content.weight, before)
+    assert len(told) == 1 and 'trained for 3 thing classes, the model has 5' in told[0]
+    same = torch.randn(5, 4)
+    load(same)
+    assert torch.equal(model.content.weight, same) and len(told) == 1
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        load(torch.randn(5, 6))
 
 
 def test_queries_in_their_order():
