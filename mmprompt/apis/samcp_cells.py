@@ -32,6 +32,7 @@ from mmprompt.common.prompt_file import HEAD_FILE
 from mmprompt.evaluation.proposal_quality import RULES, summary
 
 WORK_DIR = Path('work_dirs/reproduce/samcp')
+_CLIP_FILES = ('.safetensors', '.bin', '.pt')
 #: Most steps that a stopped training does again.
 EVERY = 50
 
@@ -239,8 +240,10 @@ def _files_of(dataset: Mapping[str, Any]) -> Iterator[str]:
 def _files_of_model(model: Mapping[str, Any]) -> Iterator[str]:
     text = model['head'].get('text')
     text = text.get('array') if isinstance(text, Mapping) else text
-    weights = (model['backbone'].get('init_cfg') or {}).get('checkpoint')
-    for path in (text, weights):
+    backbone = model['backbone']
+    weights = (backbone.get('init_cfg') or {}).get('checkpoint')
+    clip = str(backbone.get('pretrained') or '')  # a file, or a name in open_clip
+    for path in (text, weights, clip if Path(clip).suffix in _CLIP_FILES else None):
         if path and '://' not in path:
             yield path
 

@@ -146,6 +146,10 @@ def _kappa(value: float) -> Variant:
 _STREETS_DB = 'data/patches/samcp_streets_{}_felzenszwalb'
 _COCO128_DB = 'data/patches/coco128_'
 _STREETS_DATA = 'configs/_base_/datasets/samcp_streets.py'
+_CLIP = (
+    'the weights of CLIP, fetched at the first start: see '
+    'configs/_base_/models/samcp_clip-convnext-l.py'
+)
 _MAKE, _JOIN = 'python tools/generate_patches.py', 'python tools/import_patches.py'
 _LEAVES = 'configs/samcp/samcp_'
 STREETS, COCO128 = ('nano', 'streets'), ('r50', 'coco128')
@@ -223,6 +227,7 @@ STUDIES = {
             ),
         },
         data=PASCAL_PART,
+        mends=(_CLIP,),
         is_small=False,
     ),
 }
