@@ -115,7 +115,7 @@ def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:
     Raises:
         UserError: the config has no test data with patches.
     """
-    steps = _pipeline(config.get('test_dataloader'))
+    steps = steps_of(config.get('test_dataloader'))
     loading = next((step for step in steps if _name(step) == 'LoadPatches'), None)
     if loading is None:
         raise UserError(
@@ -128,7 +128,7 @@ def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:
 
 def training_patches(config: Config) -> dict[str, Any] | None:
     """What the store that a config trains on says of its patches; None if it is not here."""
-    for step in _pipeline(config.get('train_dataloader')):
+    for step in steps_of(config.get('train_dataloader')):
         if _name(step) == 'LoadPatches':
             try:
                 meta = PatchStore(step['store']).meta
@@ -138,7 +138,8 @@ def training_patches(config: Config) -> dict[str, Any] | None:
     return None
 
 
-def _pipeline(loader: ConfigDict | None) -> list[dict]:
+def steps_of(loader: ConfigDict | None) -> list[dict]:
+    """The pipeline of a data loader's config, whatever wraps its data set; empty without one."""
     dataset = (loader or {}).get('dataset') or {}
     while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper around it
         dataset = dataset['dataset']

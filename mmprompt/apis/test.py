@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import common_arguments, read_config, run_command_line
+from mmprompt.apis.other_patches import other_patches, use_patches
 from mmprompt.apis.running import prepare, running
 from mmprompt.apis.task_table import has_tasks, task_table
 from mmprompt.common.checkpoint import load_strict
@@ -26,6 +28,7 @@ def test(
     weights: str | Path | None = None,
     show_dir: str | Path | None = None,
     out: str | Path | None = None,
+    patches: str | Path | None = None,
 ) -> dict[str, float]:
     """Measure a config on its test data.
 
@@ -35,6 +38,7 @@ def test(
             without anything learned: zero-shot.
         show_dir: folder for pictures of the predictions.
         out: JSON file for the metrics, written atomically.
+        patches: store of patches in place of that which the config tests with.
 
     Returns:
         The metrics by name.
@@ -45,6 +49,8 @@ def test(
     cfg = prepare(cfg)
     prompt = None
     cfg.load_from, cfg.resume = None, False
+    if patches is not None:
+        use_patches(cfg, patches)
     if weights is not None and Path(weights).suffix == '.safetensors':
         prompt = PromptFile.load(weights, kinds=('prompt', 'head'))
     elif weights is not None:
@@ -53,7 +59,10 @@ def test(
     if show_dir is not None:
         _show(cfg, Path(show_dir))
     start = time.perf_counter()
+    difference = other_patches(cfg, prompt and prompt.recipe)
     with running(cfg) as runner:
+        if difference is not None:
+            print_log(difference, 'current')
         if prompt is not None:
             _put_on(runner, prompt)
         metrics = {k: _number(v) for k, v in runner.test().items()}
@@ -118,10 +127,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--out', metavar='JSON', help='file for the metrics')
+    parser.add_argument(
+        '--patches', metavar='STORE', help='of SAM-CP: other patches than those of the config'
+    )
     args = parser.parse_args(argv)
 
     def body() -> None:
-        metrics = test(read_config(args), args.weights, args.show_dir, args.out)
+        metrics = test(read_config(args), args.weights, args.show_dir, args.out, args.patches)
         if is_first():
             for name, value in metrics.items():
                 print(f'{name}: {value}')
