@@ -52,3 +52,9 @@ model = dict(
     ),
 )
 default_hooks = dict(checkpoint=dict(interval=100))
+max_iters = 2500
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=1e-6, begin=100, end=max_iters, by_epoch=False),
+]
