@@ -120,7 +120,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error('--device cuda: PyTorch finds no CUDA device here')
     if options.device == 'cuda' and options.clock == 'processor':
         parser.error('--clock processor: a GPU computes outside of the process')
-    if min(options.repeats, options.batch, *options.size) < 1:
+    if min(options.repeats, getattr(options, 'batch', 1), *options.size) < 1:
         parser.error('--repeats, --batch and --size must be at least 1')
     return options
 

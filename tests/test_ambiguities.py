@@ -173,6 +173,7 @@ PLAIN = dict(
     SAMCPLoss={'part_assigner', 'assigner', 'mfl_weight', 'dice_weight'},
     SAMCPHungarianAssigner={'mfl', 'dice', 'bbox', 'giou', 'extra'},
     SAMCPPredictor={'semantic', 'instances', 'panoptic'},
+    OpenVocabularyScores=set(),
     LoadPatches={'check_image'},  # a check of the data
 )
 ROOMS = (
@@ -180,6 +181,7 @@ ROOMS = (
     | dict.fromkeys(('SPM', 'SPMBackbone', 'SPMSegmentor'), 'methods.spm')
     | {name: 'methods.samcp' for name in PLAIN if name.startswith('SAMCP')}
     | dict(SAMCPHungarianAssigner='methods.samcp.matching_costs')
+    | dict(OpenVocabularyScores='methods.samcp')
 )
 
 

@@ -35,5 +35,12 @@ model = dict(
         ),
         text_dim=768,
     ),
-    open_vocabulary=dict(type='OpenVocabularyScores', kappa=0.4),
+    open_vocabulary=dict(
+        type='OpenVocabularyScores',
+        kappa=0.4,
+        kappa_unseen=None,  # the same
+        combine='geometric',
+        temperature=None,  # CLIP's own scale
+    ),
+    seen_classes=None,  # those that the file of the weights names
 )

@@ -1,21 +1,25 @@
 """S_ov in closed form, and against loops over decoded masks, pixels and entries."""
 
+import argparse
 import copy
 import logging
 import math
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import toy_clip  # noqa: F401, registers ToyCLIP
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from mmseg.structures import SegDataSample
 from samcp_cases import random_output
 from toy_samcp import CLASSES, TEXT_DIM, toy_detector, toy_samcp_batch, write_text
 
+from mmprompt.apis.cli import OptionsAction, apply_options
 from mmprompt.common.errors import UserError
 from mmprompt.common.hooks import FrozenBaseHook
 from mmprompt.common.patches import PatchSet
@@ -32,6 +36,7 @@ from mmprompt.methods.samcp.open_vocabulary import (
 from mmprompt.methods.samcp.predict import SAMCPPredictor, read_scores
 from mmprompt.registry import MODELS, TASK_UTILS
 
+ROOT = Path(__file__).resolve().parents[3]
 SIZE, RESIZED, PADDED = (9, 13), (30, 44), (32, 64)
 NUM_CLASSES, THINGS = 5, [1, 3, 4]
 CLASS_OF = [0, 0, 1, 2, 2, 2, 3, 4]
@@ -275,13 +280,14 @@ def test_at_kappa_one_clip_alone_decides(text):
 def test_the_mask_of_the_whole_image_is_what_the_library_says_of_it(text):
     """Against encode_image of open_clip, of an image that needs no resizing and no padding."""
     open_clip = pytest.importorskip('open_clip')
-    from toy_samcp_leaves import CLIP, CLIP_CHANNELS
+    from tiny_clip import CHANNELS
+    from toy_samcp_leaves import CLIP
 
     vision = {**CLIP['vision_cfg'], 'image_size': 64}
     clip = {**CLIP, 'embed_dim': TEXT_DIM, 'vision_cfg': vision}
     config = toy_detector(text, open_vocabulary=dict(kappa=1.0))
     config.backbone = dict(type='CLIPConvNeXt', model=clip)
-    config.neck.in_channels = CLIP_CHANNELS
+    config.neck.in_channels = list(CHANNELS)
     torch.manual_seed(0)
     model, library = MODELS.build(config).eval(), open_clip.CLIP(**clip).eval()
     library.visual.load_state_dict(model.backbone.visual.state_dict())
@@ -418,3 +424,30 @@ def test_another_label_space_of_a_built_model(text):
     assert set(found.pred_instances.labels.tolist()) <= {0}
     with pytest.raises(ValueError, match='3 classes, found 2'):
         model.set_classes(['a', 'b', 'c'], [0], Texts(rows, torch.tensor([0, 0, 1])))
+
+
+# -------------------------------------------------------------------------- docs
+def rows_of_tables() -> list[tuple[str, str]]:
+    """What docs/samcp.md says of Tables 6 and 8: row and option."""
+    table = (ROOT / 'docs/samcp.md').read_text().split('<!-- begin open vocabulary -->')[1]
+    lines = table.split('<!-- end')[0].splitlines()
+    cells = [line.strip('| ').split(' | ') for line in lines if '=' in line]
+    return [(row[1], row[-1].strip(' |`')) for row in cells]
+
+
+def test_tables_6_and_8_are_options_of_a_test():
+    parser, found = argparse.ArgumentParser(), {}
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+    for row, option in rows_of_tables():
+        cfg = Config.fromfile(ROOT / 'configs/samcp/samcp_clip-convnext-l_coco-to-ade20k.py')
+        apply_options(cfg, parser.parse_args(['--cfg-options', option]).cfg_options)
+        found[row] = TASK_UTILS.build(cfg.model.open_vocabulary)
+    kappas = {
+        row: scores.kappa
+        for row, scores in found.items()
+        if 'sum' not in row and 'unseen' not in row
+    }
+    assert sorted(kappas.values()) == [0, 0.3, 0.4, 0.5, 0.8, 1]
+    assert all(f'kappa {kappa:g}' in row for row, kappa in kappas.items())
+    assert [scores.combine for row, scores in found.items() if 'sum' in row] == ['sum']
+    assert [scores.kappa_unseen for row, scores in found.items() if 'unseen' in row] == [0.8]
