@@ -53,10 +53,8 @@ import torch, torchvision
 torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
 answer = dict(version=torchvision.__version__)
 """,
-    'numpy': """
-import numpy, scipy.optimize, matplotlib, pycocotools.mask
-answer = dict(version=numpy.__version__)
-""",
+    'numpy': 'import numpy, scipy.optimize, matplotlib, pycocotools.mask\n'
+    'answer = dict(version=numpy.__version__)',
     'opencv-python-headless': 'import cv2; answer = dict(version=cv2.__version__)',
     'ftfy': 'import ftfy; answer = dict(version=ftfy.__version__)',
     'regex': 'import regex; answer = dict(version=regex.__version__)',
@@ -76,19 +74,18 @@ except ModuleNotFoundError as error:
                                        for file in glob.glob(os.path.join(folder, '_ext*.so'))])
 """,
     'mmseg': 'import mmseg, mmseg.models, mmseg.datasets; answer = dict(version=mmseg.__version__)',
-    'mmdet': """
-import mmdet, mmdet.structures, mmdet.datasets, mmdet.evaluation
-answer = dict(version=mmdet.__version__)
-""",
+    'mmdet': 'import mmdet, mmdet.structures, mmdet.datasets, mmdet.evaluation\n'
+    'answer = dict(version=mmdet.__version__)',
     'setuptools': """
 import importlib.util
 answer = dict(version='present', pkg_resources=bool(importlib.util.find_spec('pkg_resources')))
 """,
     'panopticapi': 'import panopticapi; answer = dict(version="present")',
+    'open_clip': 'import open_clip; answer = dict(version=open_clip.__version__)',
     'mmprompt': 'import mmprompt; answer = dict(version=mmprompt.__version__)',
 }
 #: What a failure of these means: 'note' (mmprompt does without) or 'warn' (some of it does not).
-MILD = {'panopticapi': 'note', 'mmdet': 'warn'}
+MILD = {'panopticapi': 'note', 'open_clip': 'note', 'mmdet': 'warn'}
 TIMEOUT_S = 180
 
 
@@ -234,6 +231,11 @@ RULES = (
         r"No module named 'panopticapi'",
         "absent: fine, only mmdet's own panoptic metric asks for it",
         lambda _: [pip('install git+https://github.com/cocodataset/panopticapi.git')],
+    ),
+    (
+        r"No module named 'open_clip'",
+        'absent: fine, only SAM-CP with a CLIP asks for it',
+        lambda _: [pip('install open_clip_torch')],
     ),
     (r'sctypes', 'imaug is too old for NumPy 2', lambda _: [pip("install 'imaug>=0.4.3'")]),
     (

@@ -129,6 +129,9 @@ def test_healthy_without_compiled_operators(examine):
     assert found['panopticapi']['status'] == 'note' and 'panopticapi.git' in mends(
         found['panopticapi']
     )
+    assert found['open_clip']['status'] == 'note' and 'install open_clip_torch' in mends(
+        found['open_clip']
+    )
     assert found['family']['found'].startswith('onedl')
     assert found['mmseg']['found'] == '1.4.2'
 
