@@ -156,6 +156,20 @@ def test_samcp_part_by_part(tmp_path):
     assert done.stdout.count('SAM-CP with ResNet-50, 64x96') == 2
 
 
+def test_samcp_with_any_number_of_classes(tmp_path):
+    small = ['--classes', '0', '1', '300', '--patches', '8', '--size', '64', '96']
+    small += ['--repeats', '1', '--threads', '1', '--clock', 'processor']
+    done = run('samcp_classes', *small, '--out', str(tmp_path / 'table'))
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / 'table.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row['classes'] for row in rows] == ['0', '1', '300']
+    patches = int(rows[0]['queries'])
+    assert [int(row['queries']) - patches for row in rows] == [0, 1, 300]
+    assert float(rows[2]['head (s)']) > float(rows[0]['head (s)']) > 0
+    assert min(float(row['predict (s)']) for row in rows) > 0
+
+
 def test_the_time_of_samcp_is_split_between_patches_and_the_rest(tmp_path):
     pytest.importorskip('skimage')
     from toy_samcp_runs import make_config, write_data

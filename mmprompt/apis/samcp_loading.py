@@ -58,6 +58,9 @@ def load_samcp(
         model.load_base()
         check_base(model, checkpoint.get('mmprompt') or {})
         _fill(model, checkpoint.get('state_dict', checkpoint), weights)
+        names = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+        if names:
+            model.trained_with(names)
     model = model.to(device).eval()
     recipe['fingerprint'] = fingerprint(model.state_dict())
     return model, recipe
