@@ -96,7 +96,7 @@ AUDIT = {
     'samcp/samcp_nano_streets': fpn((24, 48, 96, 192), 64)
     + samcp(8, channels=64, text=80, **SMALL),
     'samcp/samcp_r50_ade20k_160k': R50_FPN + samcp(100),
-    'samcp/samcp_r50_cityscapes': R50_FPN + samcp(0),
+    'samcp/samcp_r50_cityscapes': R50_FPN + samcp(8),
     'samcp/samcp_r50_coco-panoptic_12e': R50_FPN + samcp(80),
     'samcp/samcp_r50_coco-panoptic_12e_released': R50_FPN + samcp(80, affinity_ffn=2048),
     'samcp/samcp_r50_coco-panoptic_36e': R50_FPN + samcp(80),

@@ -6,29 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config, ConfigDict
 from PIL import Image
+from safetensors.torch import save_file
+from tiny_clip import CHANNELS as CLIP_CHANNELS
+from tiny_clip import tiny_clip
 from toy_patches import BUILDING, CAR, PERSON, ROAD, SKY, toy_masks, toy_scene, write_toy_patches
 
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
+from mmprompt.foundation.clip import load_clip
 
 IMAGES = 2
 DIM = 16
 CHANNELS = [8, 16, 32, 64]
 SHORT, LONG = 48, 96
-#: A CLIP of open_clip with random weights.
-CLIP = dict(
-    embed_dim=DIM,
-    vision_cfg=dict(
-        timm_model_name='test_convnext', timm_pool='', timm_proj='mlp', image_size=SHORT
-    ),
-    text_cfg=dict(context_length=77, vocab_size=49408, width=DIM, heads=2, layers=1),
-)
-CLIP_CHANNELS = [24, 32, 48, 64]
+CLIP = {**tiny_clip(), 'embed_dim': DIM}
 #: Sizes of a backbone by its type; the channels of its maps are `CHANNELS`, or CLIP's.
 BACKBONES = {
-    'mmprompt.CLIPConvNeXt': dict(model=CLIP, pretrained=None),
+    'mmprompt.CLIPConvNeXt': dict(model=CLIP),
     'mmseg.ResNet': dict(depth=18, base_channels=8, stem_channels=8),
     'mmseg.SwinTransformer': dict(
         embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=2
@@ -56,7 +53,7 @@ def shrink_model(model: ConfigDict, folder: Path) -> None:
     backbone.pop('init_cfg', None)
     clip = 'CLIP' in backbone.type
     if model.get('neck'):
-        model.neck.update(in_channels=CLIP_CHANNELS if clip else CHANNELS, out_channels=DIM)
+        model.neck.update(in_channels=list(CLIP_CHANNELS) if clip else CHANNELS, out_channels=DIM)
         if model.neck.get('norm_cfg'):
             model.neck.norm_cfg.num_groups = 2
     head.update(in_channels=DIM, dim=DIM, text_dim=DIM)
@@ -69,12 +66,22 @@ def shrink_model(model: ConfigDict, folder: Path) -> None:
         head.setdefault('denoising', ConfigDict()).num_queries = 4
     if clip:
         # Names and files of names stay: the toy reads them.
-        head.text.update(clip=copy.deepcopy(CLIP), pretrained=None, templates='a {}')
+        backbone.pretrained = str(write_clip(folder / 'clip.safetensors'))
+        head.text.update(clip=copy.deepcopy(CLIP), pretrained=backbone.pretrained, templates='a {}')
         return
     head.text = str(folder / 'text.npy')
     rows = np.random.default_rng(0).normal(size=(len(model.classes), DIM))
     folder.mkdir(parents=True, exist_ok=True)
     np.save(head.text, rows.astype(np.float32))
+
+
+def write_clip(path: Path) -> Path:
+    """The random weights of `CLIP`, everywhere the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(load_clip(CLIP).state_dict(), path)
+    return path
 
 
 def _shrink_data(cfg: Config, dataset: ConfigDict, folder: Path) -> None:

@@ -23,4 +23,6 @@ model = dict(
 )
 # 4 on each of 8 GPUs (4.2).
 train_dataloader = dict(batch_size=32)
+# The backbone, which has a rate of its own elsewhere, is not trained.
+optim_wrapper = dict(paramwise_cfg=None)
 default_hooks = dict(checkpoint=dict(interval=1000))

@@ -1,7 +1,7 @@
 # Measures on Cityscapes what was trained on COCO panoptic: the classes are given by their texts.
-# The paper does this with a frozen ConvNeXt-L of CLIP (Table 1), which is not here; ours is the
-# closed-domain ResNet-50. Patches in crops along the long side, then the weights of any SAM-CP with
-# that backbone:
+# The paper does this with a frozen ConvNeXt-L of CLIP (Table 1), as
+# samcp_clip-convnext-l_coco-to-cityscapes.py; this is the closed-domain ResNet-50. Patches in crops
+# along the long side, then the weights of any SAM-CP with that backbone:
 #   python tools/generate_patches.py configs/_base_/datasets/samcp_cityscapes.py \
 #       --generator sam --split val
 #   python tools/test.py configs/samcp/samcp_r50_cityscapes.py \
@@ -16,8 +16,6 @@ model = dict(
     head=dict(
         thing_classes={{_base_.thing_classes}},
         text=dict(names={{_base_.class_names}}),
-        # A row for each thing class of the training data, which are others; testing needs none.
-        denoising=None,
     ),
 )
 val_dataloader = None
