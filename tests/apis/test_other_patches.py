@@ -10,9 +10,11 @@ from toy import shrink
 from mmprompt.apis.other_patches import other_patches, use_patches
 from mmprompt.apis.test import test as measure
 from mmprompt.apis.train import train
+from mmprompt.common.checkpoint import save_tensors
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.patches import PatchSet
+from mmprompt.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -66,6 +68,9 @@ def test_replaces_the_store(tmp_path):
 def test_weights_are_measured_on_patches_of_another_generator(tmp_path, monkeypatch):
     monkeypatch.setenv('MMPROMPT_CACHE', str(tmp_path / 'cache'))
     cfg = shrink(Config.fromfile(str(CONFIGS / 'samcp/samcp_r50_coco128.py')), tmp_path)
+    backbone = tmp_path / 'backbone.safetensors'
+    save_tensors(backbone, MODELS.build(cfg.model.backbone).state_dict(), {})
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(backbone))
     train(cfg)
     steps = cfg.test_dataloader.dataset.pipeline
     own = PatchStore(next(s.store for s in steps if s.type == 'LoadPatches'))
