@@ -189,7 +189,7 @@ def differences(trained: Mapping[str, Any] | None, used: Mapping[str, Any]) -> l
     pairs = [json.loads(json.dumps(each.get('settings') or {})) for each in (trained, used)]
     before, now = pairs
     return [
-        f'{name} {now.get(name)}, not {before.get(name)}'
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
+        f'{name} {now[name]}, not {before[name]}'
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name]
     ]

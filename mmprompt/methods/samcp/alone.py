@@ -33,6 +33,8 @@ class ScoreKeeper:
         self.scores: list[ImageScores] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith('_'):  # not there yet while one is copied
+            raise AttributeError(name)
         return getattr(self._predictor, name)
 
     def __call__(
@@ -65,7 +67,7 @@ def scores_alone(model: SAMCPDetector, batch: dict, rows: Tensor) -> Tensor:
     silent = copy.copy(model.predictor)
     silent.semantic = silent.instances = silent.panoptic = False
     keeper = ScoreKeeper(silent)
-    for some in rows.cpu().split(AT_ONCE):
+    for some in rows.cpu().split(AT_ONCE) if len(rows) else ():
         samples = [_with_patch(sample, row) for row in some.tolist()]
         model.answer(_repeated(features, len(some)), views * len(some), samples, keeper)
     found = inputs.new_zeros(len(rows), model.head.num_classes)

@@ -1,0 +1,92 @@
+"""Where the patches of a picture come from."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_samcp_prompts import ToyBlocks
+
+from mmprompt.apis.patch_source import PatchSource, differences, generator_like
+from mmprompt.common.errors import UserError
+from mmprompt.common.patch_store import PatchStoreWriter
+from mmprompt.common.patches import PatchSet
+from mmprompt.foundation.patch_generators import FelzenszwalbPatches, MobileSAMPatches
+
+
+def picture(size=(12, 20), grey=9):
+    return np.full((*size, 3), grey, np.uint8)
+
+
+def test_patches_are_made_once_for_the_same_pixels_and_settings(tmp_path):
+    generator = ToyBlocks()
+    first = PatchSource(generator, folder=tmp_path)(picture())
+    again = ToyBlocks()
+    kept = PatchSource(again, folder=tmp_path)(picture(), tmp_path / 'of any name.png')
+    assert (generator.asked, again.asked) == (1, 0)
+    assert kept.rles == first.rles and np.array_equal(kept.regions, first.regions)
+    for other in (picture(grey=8), picture((20, 12))):
+        PatchSource(again, folder=tmp_path)(other)
+    assert again.asked == 2
+    denser = ToyBlocks(rows=5)
+    assert len(PatchSource(denser, folder=tmp_path)(picture())) == 16
+
+
+def test_a_damaged_file_is_made_anew(tmp_path):
+    source = PatchSource(ToyBlocks(), folder=tmp_path)
+    source(picture())
+    (file,) = tmp_path.rglob('*.patches')
+    file.write_bytes(file.read_bytes()[:-3])
+    assert len(source(picture())) == 7 and source.generator.asked == 2
+    source(picture())
+    assert source.generator.asked == 2
+
+
+def test_a_store_is_asked_first_and_its_answers_are_checked(tmp_path):
+    store, path = tmp_path / 'x.db', tmp_path / 'images/a.png'
+    path.parent.mkdir()
+    Image.fromarray(picture()).save(path)
+    with PatchStoreWriter(store, dict(generator='toy', settings={})) as writer:
+        writer.add('a.png', PatchSet.from_masks(np.ones((3, 12, 20), bool)))
+        writer.finish()
+    alone = PatchSource(store=store)
+    assert len(alone(picture(), path)) == 3
+    assert alone.facts() == dict(store=dict(generator='toy', settings={}))
+    with pytest.raises(UserError, match='expected patches of 20x12 pixels'):
+        alone(picture((20, 12)), path)
+    with pytest.raises(UserError, match='by which stores know it'):
+        alone(picture())
+    with pytest.raises(UserError, match=r'no patches of .*b\.png.* give --generator'):
+        alone(picture(), tmp_path / 'b.png')
+    both = PatchSource(ToyBlocks(), store)
+    assert len(both(picture(), path)) == 3 and len(both(picture(), tmp_path / 'b.png')) == 7
+    assert len(both(picture())) == 7
+    with pytest.raises(UserError, match='found neither. Give --generator NAME or --patches'):
+        PatchSource()
+
+
+def test_the_generator_of_a_training_is_built_again():
+    settings = FelzenszwalbPatches(scales=(7, 40), min_size=3).settings()
+    trained = dict(generator='felzenszwalb', settings=settings)
+    assert generator_like(trained, {}).settings() == settings
+    assert generator_like(trained, dict(min_size=5)).settings() == {**settings, 'min_size': 5}
+    # Of weights only the content is known; where they lie is asked or the generator's default.
+    sam = dict(weights='0123', side=512, points_per_side=12, crops='none', dtype='float32')
+    built = generator_like(dict(generator='mobile-sam', settings=sam), dict(points_per_side=9))
+    assert isinstance(built, MobileSAMPatches) and built.weights == 'weights/mobile_sam.pt'
+    assert (built.side, built.everything.points_per_side, built.everything.crops) == (
+        512,
+        9,
+        'none',
+    )
+    # The side of SAM is that of its weights and no argument.
+    assert generator_like(dict(generator='sam', settings=sam), {}).everything.crops == 'none'
+    for unknown in (None, {}, dict(generator='import')):
+        with pytest.raises(UserError, match='Give --generator, one of sam, sam2'):
+            generator_like(unknown, {})
+
+
+def test_what_was_made_otherwise_is_told():
+    trained = dict(generator='a', settings=dict(points=(3, 4), side=5, old=1))
+    assert differences(trained, dict(generator='b', settings={})) == ['by b, not by a']
+    now = dict(generator='a', settings=dict(points=[3, 4], side=6, new=2))
+    assert differences(trained, now) == ['side 6, not 5']
+    assert differences(None, now) == []
