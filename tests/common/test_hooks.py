@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -11,8 +12,10 @@ from mmprompt.apis.test import test as run_test
 from mmprompt.apis.train import train
 from mmprompt.common.errors import UserError
 from mmprompt.common.freeze import freeze
-from mmprompt.common.hooks import FrozenBaseHook, NonFiniteLossHook
+from mmprompt.common.hooks import FrozenBaseHook, NonFiniteLossHook, recipe_of
+from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.prompt_file import PromptFile
+from mmprompt.datasets.patches import LoadPatches
 
 
 class Runner:
@@ -101,3 +104,18 @@ def _test_config(path, tmp_path) -> Config:
     cfg = find_config(path)
     cfg.work_dir = str(tmp_path / 'test')
     return cfg
+
+
+def test_the_recipe_tells_how_the_patches_of_the_training_were_made(tmp_path):
+    store = tmp_path / 'x.db'
+    settings = dict(scales=[20.0, 90.0], min_size=6)
+    with PatchStoreWriter(store, dict(generator='felzenszwalb', settings=settings)) as writer:
+        writer.finish()
+    steps = [SimpleNamespace(store=None), LoadPatches(str(store))]
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=steps))
+    wrapped = SimpleNamespace(dataset=SimpleNamespace(dataset=dataset))
+    runner = Runner(None, _train_loop=SimpleNamespace(dataloader=wrapped))
+    runner.__dict__.update(cfg=Config(), iter=3, seed=1)
+    assert recipe_of(runner)['patches'] == dict(generator='felzenszwalb', settings=settings)
+    steps.pop()
+    assert 'patches' not in recipe_of(runner)
