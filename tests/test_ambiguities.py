@@ -113,7 +113,7 @@ SUBJECTS = dict(
     grid={'nano': 'native'},
     matcher={'nano': dict(grid=(32, 64))},
     norm_cfg={word: dict(type='SyncBN') for word in ('r101', 'ade20k')},  # for several GPUs
-    **dict.fromkeys(('cls', 'cls_weight'), {'samcp_r50_ade20k': 4.0, 'samcp_swin-l_ade20k': 4.0}),
+    **dict.fromkeys(('cls', 'cls_weight'), {'ade20k_160k': 4.0}),
     num_queries={'samcp_nano': 100, 'coco128': 100},  # few instances in small pictures
     max_patches={'coco128': 100},
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},

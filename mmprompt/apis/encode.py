@@ -52,6 +52,8 @@ what to do with the file:
                  seem = SEEM.from_checkpoint('seem_focalt_v0.pt')    # mmprompt.foundation.seem
                  labels = seem.segment(rgb, classes=bank.embeddings)
 """
+
+
 def read_templates(spec: str) -> tuple[str, ...]:
     """The templates that ``--templates`` names: 'seem', 'bare', or those of a file.
 

@@ -3,8 +3,8 @@
 # those that it never saw (open_vocabulary, at test). A leaf adds `classes`, `head.thing_classes`
 # and, for classes with several names, `head.text.names`.
 #
-# The weights are fetched at the first start (1.4 GB); without a network give both places the file of
-# https://huggingface.co/laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup:
+# The weights are fetched at the first start (1.4 GB); without a network give both places the file
+# of https://huggingface.co/laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup:
 #   --cfg-options model.backbone.pretrained=open_clip_model.safetensors \
 #       model.head.text.pretrained=open_clip_model.safetensors
 _base_ = './samcp.py'
