@@ -136,7 +136,7 @@ class Inferencer:
         texts = texts if isinstance(texts, Mapping) or texts is None else {ZERO_SHOT: texts}
         self.many = ManyPrompts(source, prompts or (), texts, templates, self._device, dtype)
         self.short_side = short_side
-        lists = {name: each.classes for name, each in self.many.sets.items()}
+        lists = {name: each.classes for name, each in self.many.sets.items()} | dict(texts or {})
         learned = {name: each.things for name, each in self.many.sets.items()}
         self._things = thing_indices(lists, things, learned)
 

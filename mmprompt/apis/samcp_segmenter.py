@@ -14,6 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
+from mmprompt.apis.class_lists import ClassList, list_of, own_list
 from mmprompt.apis.finer import MARGIN, check_source, levels_of
 from mmprompt.apis.finer import finer as look_closer
 from mmprompt.apis.generate_patches import build_generator
@@ -26,10 +27,11 @@ from mmprompt.apis.samcp_loading import (
     read_names,
     training_patches,
 )
-from mmprompt.apis.things import NOT_ON_STREETS, THINGS, thing_indices
+from mmprompt.apis.things import thing_indices
 from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import InstanceResult, PanopticResult
 from mmprompt.common.text_bank import Names
+from mmprompt.common.texts import Texts
 from mmprompt.datasets.patch_geometry import remember
 from mmprompt.foundation.patch_generators import PatchGenerator
 from mmprompt.methods.samcp.alone import ScoreKeeper
@@ -58,23 +60,6 @@ class Seen(NamedTuple):
     sample: Any
     scores: ImageScores
     batch: dict
-
-
-class ClassList(NamedTuple):
-    """What is asked for.
-
-    Attributes:
-        texts: C classes, each a name or a list of names.
-        things: indices of those that are counted one by one.
-    """
-
-    texts: tuple
-    things: tuple[int, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The first name of each class."""
-        return tuple(each if isinstance(each, str) else each[0] for each in self.texts)
 
 
 class SAMCPSegmenter:
@@ -120,9 +105,11 @@ class SAMCPSegmenter:
         self.weights = Path(weights)
         self.model, self.recipe = load_samcp(config, weights, device)
         self._test_cfg = config.model.get('test_cfg') or {}
-        own = ClassList(self.model.classes, tuple(self.model.head.thing_classes.tolist()))
+        own = own_list(self.model.head, self.model.classes)
         self._own, self.asked, self._wanted_things = own, own, None
-        self._texts: dict = {}
+        named = Texts(self.model.head.entries, self.model.head.entry_class)
+        named.entries = self.model.head.entries  # of unit length: not rounded a second time
+        self._texts: dict[tuple, Texts] = {(True, own.texts): named}
         self._loading, steps = picture_steps(config)
         self._pipeline = Compose(steps)
         trained = self.recipe.get('patches') or training_patches(config)
@@ -159,39 +146,25 @@ class SAMCPSegmenter:
         Raises:
             UserError: a name is not known to the encoder, or `things` names no class.
         """
-        asked = self.list_of(texts, things)
+        asked = list_of(texts, things, self._own)
         if things is not None:
-            thing_indices(dict(asked=asked.classes, also=tuple(also)), things)
+            thing_indices(dict(asked=asked.texts, also=tuple(also)), things)
         self._wanted_things = things
         self._speak(asked)
 
-    def list_of(self, texts: Names | None, things: Sequence[str] | None) -> ClassList:
-        """Texts and their things; `things` may name other classes, too."""
-        if texts is None and things is None:
-            return self._own
-        texts = self._own.texts if texts is None else tuple(texts)
-        asked = ClassList(tuple(t if isinstance(t, str) else tuple(t) for t in texts), ())
-        named = set(things or ())
-        if things is None:
-            trained = {self._own.classes[i] for i in self._own.things}
-            known = THINGS - NOT_ON_STREETS if 'road' in asked.classes else THINGS
-            named = (known - set(self._own.classes)) | trained
-        indices = (i for i, name in enumerate(asked.classes) if name in named)
-        return asked._replace(things=tuple(indices))
-
     def finer_list(self, texts: Names) -> ClassList:
         """Finer classes, of which those are things that `ask` was told."""
-        return self.list_of(texts, self._wanted_things)
+        return list_of(texts, self._wanted_things, self._own)
 
     def _speak(self, asked: ClassList) -> None:
         if asked == self.asked:
             return
-        head = self.model.head
-        if asked.texts not in self._texts:
-            self._texts[asked.texts] = read_names(
+        head, key = self.model.head, (asked.own, asked.texts)
+        if key not in self._texts:
+            self._texts[key] = read_names(
                 head.text_config, self._own.classes, asked.texts, head.text_dim
             )
-        self.model.set_classes(asked.classes, asked.things, self._texts[asked.texts])
+        self.model.set_classes(asked.classes, asked.things, self._texts[key])
         self.asked = asked
 
     @contextmanager
