@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.common.checkpoint import fingerprint
 from mmprompt.common.errors import UserError
-from mmprompt.common.hooks import check_base
+from mmprompt.common.hooks import check_base, note_training
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.prompt_file import HEAD_FILE, PromptFile
 from mmprompt.common.strict_loader import load_strict
@@ -58,9 +58,8 @@ def load_samcp(
         model.load_base()
         check_base(model, checkpoint.get('mmprompt') or {})
         _fill(model, checkpoint.get('state_dict', checkpoint), weights)
-        names = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-        if names:
-            model.trained_with(names)
+        note_training(model, checkpoint)
+        recipe = dict((checkpoint.get('mmprompt') or {}).get('recipe') or {})
     model = model.to(device).eval()
     recipe['fingerprint'] = fingerprint(model.state_dict())
     return model, recipe
@@ -109,7 +108,8 @@ def read_names(text: str | Mapping, own: Sequence[str], names: Names, dim: int) 
         )
     rows = [places[name] for group in groups for name in group]
     class_of = [place for place, group in enumerate(groups) for _ in group]
-    return Texts(bank.embeddings[rows].float(), torch.tensor(class_of, dtype=torch.long))
+    classes = torch.tensor(class_of, dtype=torch.long)
+    return Texts(bank.embeddings[rows].float(), classes, groups)
 
 
 def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmprompt.common.files import atomic_file
 from mmprompt.common.freeze import frozen_roots, under_roots
+from mmprompt.common.recipe import patches_of
 from mmprompt.common.strict_loader import to_plain
 from mmprompt.registry import HOOKS
 
@@ -42,8 +43,9 @@ class PromptCheckpointHook(CheckpointHook):
     Same arguments and file names. Differences: keys under frozen roots are left out of
     ``state_dict`` and ``ema_state_dict`` (after EMAHook has used them; `FrozenBaseHook` puts them
     back on load); everything else becomes plain values, so that ``weights_only`` loads the file on
-    every torch; a file appears under its name only when it is whole; an older file is deleted only
-    when the newer one stands. Local disks only.
+    every torch; an entry ``mmprompt`` says what base, patches and names of classes they belong to;
+    a file appears under its name only when it is whole; an older file is deleted only when the
+    newer one stands. Local disks only.
     """
 
     # After EMAHook (NORMAL), which looks its keys up in the complete state dict.
@@ -63,6 +65,7 @@ class PromptCheckpointHook(CheckpointHook):
             'format': FORMAT,
             'frozen_roots': roots,
             'base_fingerprint': getattr(model, 'base_fingerprint', None),
+            'recipe': _recipe(runner, model),
         }
         plain = to_plain(checkpoint)
         checkpoint.clear()
@@ -106,6 +109,12 @@ class _DeferredRemoval:
             # A new file may have taken the name of the doomed one; it has another inode.
             if os.path.exists(path) and os.stat(path).st_ino == inode:
                 self._backend.remove(path)
+
+
+def _recipe(runner: Any, model: nn.Module) -> dict:
+    """Of `recipe_of` what is needed to test the weights, and the names that were encoded."""
+    facts = {'patches': patches_of(runner), 'names': getattr(model, 'encoded_names', None)}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _without(state: dict, roots: list[str]) -> dict:

@@ -2,7 +2,6 @@
 
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from mmprompt.common.checkpoint_hook import bare_model
 from mmprompt.common.errors import UserError
 from mmprompt.common.feature_cache import views_of
 from mmprompt.common.freeze import frozen_roots, under_roots
-from mmprompt.common.patch_store import PatchStore
+from mmprompt.common.recipe import recipe_of
 from mmprompt.registry import HOOKS
 
 # Keeps the seeds of training steps apart from those of samples (mmprompt.common.seeding).
@@ -67,9 +66,8 @@ class FrozenBaseHook(Hook):
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         model = bare_model(runner)
         check_base(model, checkpoint.get('mmprompt') or {})
-        names = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-        if names and hasattr(model, 'trained_with'):
-            model.trained_with(names)
+        if hasattr(model, 'trained_with'):
+            note_training(model, checkpoint)
         roots = frozen_roots(model)
         if not roots or 'state_dict' not in checkpoint:
             return
@@ -160,34 +158,18 @@ class PromptFileHook(Hook):
             )
 
 
-def recipe_of(runner: Any) -> dict:
-    """Return how the run was trained, in a few plain values."""
-    cfg = runner.cfg
-    optim = cfg.get('optim_wrapper') or {}
-    loader = cfg.get('train_dataloader') or {}
-    recipe = {
-        'config': Path(cfg.filename).stem if cfg.filename else None,
-        'iterations': runner.iter,
-        'batch_size': _whole_batch(loader.get('batch_size')),
-        'optimizer': _plain(optim.get('optimizer')),
-        'schedule': _plain(cfg.get('param_scheduler')),
-        'seed': runner.seed,
-    }
-    patches = _patches_of(runner)
-    if patches is not None:  # what makes patches of other images alike
-        recipe['patches'] = patches
-    manifest = _manifest_of(runner)
-    if manifest is None:
-        return recipe
-    # What was drawn, from the manifest in use; its path would tell of the user's folders.
-    few_shot = {
-        'k': manifest.k,
-        'seed': manifest.seed,
-        'sampling': manifest.sampling,
-        'num_images': len(manifest.images),
-        'dataset': manifest.dataset.get('fingerprint'),
-    }
-    return recipe | {'few_shot': few_shot}
+def note_training(model: Any, checkpoint: dict) -> None:
+    """Tell a model with which classes a checkpoint was trained, if that says them.
+
+    Args:
+        model: with ``trained_with(classes, names)``.
+        checkpoint: the names in its entry ``mmprompt`` are those that were encoded; one without
+            was written before there were such.
+    """
+    classes = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    recipe = (checkpoint.get('mmprompt') or {}).get('recipe') or {}
+    if classes:
+        model.trained_with(classes, recipe.get('names'))
 
 
 def check_base(model: Any, record: dict) -> None:
@@ -206,44 +188,6 @@ def check_base(model: Any, record: dict) -> None:
             f'checkpoint: expected a base model with fingerprint {trained_on}, on which it was '
             f'trained, found {present}. Use the config of that training, or train anew.'
         )
-
-
-def _manifest_of(runner: Any) -> Any:
-    """The manifest of the training dataset, whatever wraps it; None without few-shot."""
-    return _of_dataset(runner, 'manifest')
-
-
-def _patches_of(runner: Any) -> dict | None:
-    """Generator and settings of the patches that were trained on; None without patches."""
-    steps = getattr(_of_dataset(runner, 'pipeline'), 'transforms', ())
-    stores = (getattr(step, 'store', None) for step in steps)
-    store = next((each for each in stores if isinstance(each, PatchStore)), None)
-    if store is None:
-        return None
-    return {key: _plain(store.meta.get(key)) for key in ('generator', 'settings')}
-
-
-def _of_dataset(runner: Any, name: str) -> Any:
-    """An attribute of the training dataset, whatever wraps it; None if nothing has it."""
-    # Not runner.train_loop: that property builds the loop.
-    loader = getattr(runner._train_loop, 'dataloader', None)
-    dataset = getattr(loader, 'dataset', None)
-    while dataset is not None and getattr(dataset, name, None) is None:
-        dataset = getattr(dataset, 'dataset', None)
-    return getattr(dataset, name, None)
-
-
-def _whole_batch(size: int | None) -> int | None:
-    """Images of one step; the loader of each process has its share."""
-    return None if size is None else size * get_world_size()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _image_names(data_batch: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Embeddings of classes that have one name or several."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +16,15 @@ class Texts:
         entries: (E, D) one row for each entry, brought to unit length here.
         class_of: (E,) int64, the class of each entry: sorted, none of the C left out; without it
             every class has one entry.
+        names: of each class those of its entries; None where nothing says them.
 
     Raises:
-        ValueError: shapes or classes that are none of these.
+        ValueError: shapes, classes or numbers of names that are none of these.
     """
 
     entries: Tensor
     class_of: Tensor | None = None
+    names: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         if self.entries.ndim != 2:
@@ -35,6 +38,15 @@ class Texts:
             raise ValueError(
                 f'class_of: expected the class of each of the {len(self.entries)} entries, sorted '
                 f'and without a gap, found {self.class_of.tolist()[:20]}.'
+            )
+        if self.names is None:
+            return
+        self.names = tuple(map(tuple, self.names))
+        named = [place for place, group in enumerate(self.names) for _ in group]
+        if named != self.class_of.tolist():
+            raise ValueError(
+                f'names: expected one for each of the {len(self.entries)} entries, found '
+                f'{len(named)} in {len(self.names)} classes.'
             )
 
     @property

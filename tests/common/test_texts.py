@@ -33,3 +33,10 @@ def test_classes_of_entries_are_checked(class_of):
 def test_entries_are_rows():
     with pytest.raises(ValueError, match='entries'):
         Texts(torch.ones(3))
+
+
+def test_names_go_with_their_entries():
+    class_of = torch.tensor([0, 0, 1])
+    assert Texts(torch.ones(3, 2), class_of, [['a', 'b'], ['c']]).names == (('a', 'b'), ('c',))
+    with pytest.raises(ValueError, match='names: expected one for each of the 3'):
+        Texts(torch.ones(3, 2), class_of, [['a'], ['b', 'c']])

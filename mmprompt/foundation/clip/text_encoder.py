@@ -58,8 +58,9 @@ def encode_with_clip(
 
     maker = _identity(clip, pretrained)
     if maker is None:
-        return Texts(encode()[:-1], class_of)
-    return Texts(TextBank.cached(words, sentences, maker, encode).embeddings[:-1], class_of)
+        return Texts(encode()[:-1], class_of, groups)
+    bank = TextBank.cached(words, sentences, maker, encode)
+    return Texts(bank.embeddings[:-1], class_of, groups)
 
 
 @torch.no_grad()

@@ -21,8 +21,10 @@ from mmprompt.common.image_groups import image_groups, step_by_size
 from mmprompt.common.pretrained import load_pretrained
 from mmprompt.common.prompt_file import HEAD_FILE, PromptFile
 from mmprompt.methods.samcp.canvas import Canvas
+from mmprompt.methods.samcp.clip_pair import check_clip_pair
 from mmprompt.methods.samcp.features import ImageFeatures
 from mmprompt.methods.samcp.head import batch_of
+from mmprompt.methods.samcp.known_classes import flat, known_among, with_names
 from mmprompt.methods.samcp.open_vocabulary import CLIPView, check_view
 from mmprompt.methods.samcp.predict import ImageScores, SAMCPPredictor
 from mmprompt.methods.samcp.structures import SAMCPOutput
@@ -52,7 +54,8 @@ class SAMCPDetector(BaseModel):
         open_vocabulary: arguments of `OpenVocabularyScores`: at test the backbone, which is an
             image encoder of CLIP, also says what it sees in the merged masks. None: it does not.
         seen_classes: names of the classes that the weights were trained with, if `open_vocabulary`
-            tells unseen ones apart; None: what the file of the weights says.
+            tells unseen ones apart; None: what the file of the weights says. A class is one of
+            them if any of its names is.
         data_preprocessor, init_cfg: as in MMSegmentation, whose preprocessor needs no compiled
             operators.
         train_cfg: nothing is read from it.
@@ -60,7 +63,7 @@ class SAMCPDetector(BaseModel):
 
     Raises:
         ValueError: two numbers of classes, or a cache for maps that change.
-        UserError: `open_vocabulary` with a backbone that is no CLIP.
+        UserError: `open_vocabulary` with a backbone that is no CLIP, or not the CLIP of the texts.
     """
 
     def __init__(
@@ -102,29 +105,13 @@ class SAMCPDetector(BaseModel):
         if open_vocabulary is not None:
             config = {'type': 'OpenVocabularyScores', **open_vocabulary}
             self.open_vocabulary = TASK_UTILS.build(config)
-            self._check_clip()
+            check_clip_pair(self.backbone, self._backbone_config, self.head.text_config)
         self._named_seen = None if seen_classes is None else tuple(seen_classes)
         self._trained_with: tuple[str, ...] | None = None
         self._cache_config, self._cache = feature_cache, None
         self._expected_views: int | None = None
         self._loaded = False
         self._fingerprint: str | None = None
-
-    def _check_clip(self) -> None:
-        if not (hasattr(self.backbone, 'embed') and hasattr(self.backbone, 'logit_scale')):
-            raise UserError(
-                f'model.open_vocabulary: expected a backbone that is an image encoder of CLIP, '
-                f'found {type(self.backbone).__name__}. Take mmprompt.CLIPConvNeXt as '
-                f'model.backbone, or leave model.open_vocabulary=None.'
-            )
-        text, images = self.head.text_config, self._backbone_config.get('model')
-        texts = text.get('clip') if isinstance(text, Mapping) else None
-        if texts is not None and texts != images:
-            raise UserError(
-                f'model.open_vocabulary: expected texts and images of one CLIP, found '
-                f'model.head.text.clip={texts!r} and model.backbone.model={images!r}. Give both '
-                f'the same.'
-            )
 
     # --------------------------------------------------------------- weights
     def init_weights(self) -> None:
@@ -261,8 +248,9 @@ class SAMCPDetector(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: Sequence) -> dict[str, Tensor]:
         """Losses of a batch; see `SAMCPLoss`."""
-        self.trained_with(self.classes)
-        return self.head.loss(self._features(inputs, data_samples), data_samples)
+        features = self._features(inputs, data_samples)
+        self.trained_with(self.classes, self.encoded_names)
+        return self.head.loss(features, data_samples)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Sequence) -> Sequence:
@@ -326,12 +314,24 @@ class SAMCPDetector(BaseModel):
             )
         self.classes = tuple(classes)
 
-    def trained_with(self, classes: Sequence[str]) -> None:
-        """Note the names of the classes that the weights were trained with."""
-        self._trained_with = tuple(classes)
+    @property
+    def encoded_names(self) -> list[list[str]]:
+        """Of each class the names whose embeddings it has; its label where nothing says them."""
+        return [list(group) for group in self.head.names or [[name] for name in self.classes]]
+
+    def trained_with(
+        self, classes: Sequence[str], names: Sequence[Sequence[str]] | None = None
+    ) -> None:
+        """Note with what classes the weights were trained.
+
+        Args:
+            classes: their labels.
+            names: of each those that were encoded; None: the labels.
+        """
+        self._trained_with = flat(classes, names)
 
     def _seen(self) -> Tensor:
-        """(C,) bool: whether training saw a class of this name.
+        """(C,) bool: whether training saw a class under one of its names.
 
         Raises:
             UserError: it matters, and nothing says which classes it saw.
@@ -345,12 +345,10 @@ class SAMCPDetector(BaseModel):
                     'and a file of weights that does not say them. Give their names.'
                 )
             names = self.classes
-        return torch.tensor(self._named(names), dtype=torch.bool, device=self.head.entries.device)
+        return torch.tensor(self._known(names), dtype=torch.bool, device=self.head.entries.device)
 
-    def _named(self, names: Sequence[str]) -> list[bool]:
-        """Which of the C classes are among names, but for case, hyphens and underscores."""
-        known = {_plain(name) for name in names}
-        return [_plain(name) in known for name in self.classes]
+    def _known(self, names: Sequence[str]) -> list[bool]:
+        return known_among(with_names(self.classes, self.head.names), names)
 
     # ----------------------------------------------------------------- files
     def export_files(self) -> dict[str, PromptFile]:
@@ -358,8 +356,10 @@ class SAMCPDetector(BaseModel):
         if not self.frozen_backbone:
             return {}
         tensors = {k: v.detach().clone() for k, v in self._learned().items()}
-        recipe = dict(things=[self.classes[i] for i in self.head.thing_classes.tolist()])
-        file = PromptFile(tensors, METHOD, self.classes, self.base_fingerprint, recipe, kind='head')
+        things = [self.classes[i] for i in self.head.thing_classes.tolist()]
+        base = self.base_fingerprint  # reads the names too
+        recipe = dict(things=things, names=self.encoded_names)
+        file = PromptFile(tensors, METHOD, self.classes, base, recipe, kind='head')
         return {HEAD_FILE: file}
 
     def load_prompt(self, prompt: PromptFile | str | os.PathLike) -> None:
@@ -380,19 +380,15 @@ class SAMCPDetector(BaseModel):
         )
         state = self.state_dict()
         self.load_state_dict(state | {k: v for k, v in prompt.tensors.items() if k in state})
-        self.trained_with(prompt.classes)
+        self.trained_with(prompt.classes, prompt.recipe.get('names'))
         if tuple(prompt.classes) != self.classes:
             print_log(
                 f'{prompt.path or HEAD_FILE}: trained with {len(prompt.classes)} classes; '
-                f'{sum(self._named(prompt.classes))} of the {len(self.classes)} of model.classes '
-                f'are among them by name.',
+                f'{sum(self._known(self._trained_with))} of the {len(self.classes)} of '
+                f'model.classes are among them by name.',
                 logger='current',
             )
 
     def _learned(self) -> dict[str, Tensor]:
         """State of neck and head by the names of the whole."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith(_BACKBONE)}
-
-
-def _plain(name: str) -> str:
-    return ' '.join(name.lower().replace('-', ' ').replace('_', ' ').split())

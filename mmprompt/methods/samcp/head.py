@@ -67,6 +67,7 @@ class SAMCPHead(nn.Module):
                 f"semantic_classes: expected 'all' or 'stuff', found {semantic_classes!r}."
             )
         self.text_config, self.text_dim, self.asked = text, text_dim, semantic_classes
+        self.names: Sequence[Sequence[str]] | None = None  # of the entries, see `Texts`
         self._set_label_space(num_classes, thing_classes)
         for name in ('text', 'entries'):
             self._hold(name, torch.zeros(num_classes, text_dim))
@@ -130,6 +131,7 @@ class SAMCPHead(nn.Module):
                 f'set_text: expected embeddings of {self.num_classes} classes, found '
                 f'{texts.num_classes}.'
             )
+        self.names = texts.names
         class_of = texts.class_of.to(self.columns)
         self._hold('entries', texts.entries.to(self.text))
         self._hold('text', texts.mean.to(self.text))

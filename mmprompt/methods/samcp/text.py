@@ -66,9 +66,9 @@ def _encoded(arguments: Mapping) -> Texts:
     if 'clip' in arguments:
         return encode_with_clip(**arguments)
     names = arguments['names']
-    words, class_of = _entries(names)
+    groups, words, class_of = _entries(names)
     rows = make_text_bank(**{**arguments, 'names': words}).embeddings[:-1]
-    return Texts(rows.float(), class_of)
+    return Texts(rows.float(), class_of, groups)
 
 
 def _rows_of_file(file: str | Path, classes: Names) -> Tensor:
@@ -89,7 +89,7 @@ def _by_name(text: Mapping, classes: Names) -> Texts:
             f'{text["array"]}: expected the names of its {len(rows)} rows, found none. Give '
             f'model.head.text.names, or the path alone for one row a class.'
         )
-    words, class_of = _entries(classes)
+    groups, words, class_of = _entries(classes)
     places = {group[0]: i for i, group in enumerate(flatten_names(_names(names)))}
     if len(places) != len(rows):
         raise UserError(
@@ -103,14 +103,15 @@ def _by_name(text: Mapping, classes: Names) -> Texts:
             f'{", ".join(map(repr, lost[:10]))} among its {len(rows)} names. A text encoder makes '
             f'rows of any name, best the one that made these: {ENCODER}'
         )
-    return Texts(rows[[places[word] for word in words]], class_of)
+    return Texts(rows[[places[word] for word in words]], class_of, groups)
 
 
-def _entries(names: Names) -> tuple[list[str], Tensor]:
-    """All names, and the class of each."""
+def _entries(names: Names) -> tuple[list[list[str]], list[str], Tensor]:
+    """The names of each class, all of them in a row, and the class of each."""
     groups = flatten_names(names)
     class_of = [c for c, group in enumerate(groups) for _ in group]
-    return [word for group in groups for word in group], torch.tensor(class_of, dtype=torch.long)
+    words = [word for group in groups for word in group]
+    return groups, words, torch.tensor(class_of, dtype=torch.long)
 
 
 def _names(names: Names | str | Path) -> Names:

@@ -138,6 +138,24 @@ def test_classes_of_training_are_compared_by_name(text):
     assert given._seen().tolist() == [False, True, False, False]
 
 
+def test_a_checkpoint_tells_the_names_that_were_encoded(text):
+    model = build(text, open_vocabulary=dict(kappa_unseen=1.0))
+    model.load_base()
+    runner = SimpleNamespace(model=model, _train_loop=None)
+    checkpoint = dict(
+        state_dict={},
+        meta=dict(dataset_meta=dict(classes=('sky-other-merged', 'auto'))),
+        mmprompt=dict(recipe=dict(names=[['sky'], ['auto', 'car']])),
+    )
+    FrozenBaseHook().after_load_checkpoint(runner, checkpoint)
+    assert model._seen().tolist() == [False, True, True, False]
+    rows = torch.eye(TEXT_DIM)[:3]
+    texts = Texts(rows, torch.tensor([0, 0, 1]), [['heaven', 'Sky'], ['sand']])
+    model.set_classes(['heaven', 'sand'], [], texts)
+    assert model._seen().tolist() == [True, False]
+    assert model.encoded_names == [['heaven', 'Sky'], ['sand']]
+
+
 def test_kappa_of_unseen_classes_is_their_own(text):
     """At kappa 0 and 1 a seen class has the score of the classifier, an unseen one CLIP's."""
     data = toy_samcp_batch((6,))
@@ -174,11 +192,9 @@ def frozen(tmp_path, text, **model):
 
 
 def test_a_head_that_was_trained_with_other_classes(text, tmp_path, caplog):
-    path = (
-        frozen(tmp_path, text)
-        .export_files()['head.safetensors']
-        .save(tmp_path / 'head.safetensors')
-    )
+    file = frozen(tmp_path, text).export_files()['head.safetensors']
+    assert file.recipe['names'] == [[name] for name in CLASSES]
+    path = file.save(tmp_path / 'head.safetensors')
     rows = tmp_path / 'five.npy'
     np.save(rows, np.random.default_rng(0).normal(size=(5, TEXT_DIM)).astype(np.float32))
     other = frozen(
