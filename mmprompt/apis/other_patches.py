@@ -33,8 +33,8 @@ def other_patches(cfg: Config, recipe: Mapping[str, Any] | None) -> str | None:
 
     Args:
         cfg: whose test data are measured on.
-        recipe: of the file of weights; without `patches` in it the store that the config trains on
-            is asked, if it is here.
+        recipe: of the file of weights, or of the entry ``mmprompt`` of a checkpoint; without
+            `patches` in it the store that the config trains on is asked, if it is here.
     """
     step = _loading(cfg)
     trained = (recipe or {}).get('patches') or training_patches(cfg)

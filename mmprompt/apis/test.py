@@ -47,19 +47,22 @@ def test(
         UserError: if anything that the user gave cannot be used.
     """
     cfg = prepare(cfg)
-    prompt = None
+    prompt, recipe = None, {}
     cfg.load_from, cfg.resume = None, False
     if patches is not None:
         use_patches(cfg, patches)
     if weights is not None and Path(weights).suffix == '.safetensors':
         prompt = PromptFile.load(weights, kinds=('prompt', 'head'))
+        recipe = prompt.recipe
     elif weights is not None:
-        load_strict(weights)  # refused here, before anything is built
+        checkpoint = load_strict(weights)  # refused here, before anything is built
+        recipe = (checkpoint.get('mmprompt') or {}).get('recipe') or {}
+        del checkpoint  # the runner reads it again
         cfg.load_from = str(weights)
     if show_dir is not None:
         _show(cfg, Path(show_dir))
     start = time.perf_counter()
-    difference = other_patches(cfg, prompt and prompt.recipe)
+    difference = other_patches(cfg, recipe)
     with running(cfg) as runner:
         if difference is not None:
             print_log(difference, 'current')

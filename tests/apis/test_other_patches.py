@@ -84,6 +84,15 @@ def test_weights_are_measured_on_patches_of_another_generator(tmp_path, monkeypa
     told = 'patches: made otherwise than those of the training: by other, not by toy'
     before = measure(cfg.copy(), weights)
     assert told not in _logs(cfg)
+    # A checkpoint says the same, also where the store of the training is not at hand.
+    cfg.train_dataloader.dataset = dict(pipeline=[])
+    cfg.work_dir = str(tmp_path / 'checkpoint')
+    last = next(weights.parent.glob('*.pth'))
+    measure(cfg.copy(), last)
+    assert told not in _logs(cfg)
+    measure(cfg.copy(), last, patches=other)
+    assert told in _logs(cfg)
+    cfg.work_dir = str(weights.parent)
     after = measure(cfg.copy(), weights, patches=other)
     assert told in _logs(cfg)
     assert before.keys() == after.keys() and before != after
