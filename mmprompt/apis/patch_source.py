@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmprompt.apis.generate_patches import build_generator
 from mmprompt.common.errors import UserError
@@ -17,6 +18,7 @@ from mmprompt.common.files import atomic_file
 from mmprompt.common.patch_format import DamagedError, pack, shape, unpack
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet
+from mmprompt.datasets.patches import other_file
 from mmprompt.foundation.patch_generators import GENERATORS, PatchGenerator
 from mmprompt.foundation.sam.everything import EverythingSettings
 from mmprompt.registry import MODELS
@@ -32,6 +34,8 @@ class PatchSource:
         store: finished store, asked first for pictures that are files.
         folder: where made patches are kept, one file per picture, found again by its pixels and
             the generator's settings whatever the picture is called; None keeps none.
+        check_image: whether the store's patches must have been made of this very file, see
+            `LoadPatches`.
 
     Raises:
         UserError: there is neither a generator nor a store.
@@ -42,6 +46,7 @@ class PatchSource:
         generator: PatchGenerator | None = None,
         store: str | os.PathLike | None = None,
         folder: str | os.PathLike | None = None,
+        check_image: bool = True,
     ) -> None:
         if generator is None and store is None:
             raise UserError(
@@ -50,6 +55,7 @@ class PatchSource:
             )
         self.generator, self.folder = generator, None if folder is None else Path(folder)
         self.store = None if store is None else PatchStore(store)
+        self.check_image = check_image
 
     def facts(self) -> dict[str, Any]:
         """What decides which patches there are, plain values.
@@ -73,8 +79,8 @@ class PatchSource:
             path: the file that they are from, by which a store knows them.
 
         Raises:
-            UserError: the store has none of this picture, or those of another size, and there is
-                no generator; or the generator cannot be used.
+            UserError: the store has none of this picture, or those of another one of this name,
+                and there is no generator; or the generator cannot be used.
         """
         if self.store is not None and (path is not None or self.generator is None):
             found = self._stored(picture, path)
@@ -83,24 +89,36 @@ class PatchSource:
         return self._made(picture)
 
     def _stored(self, picture: np.ndarray, path: str | os.PathLike | None) -> PatchSet | None:
-        name = 'an array' if path is None else path
         try:
-            if path is None:
-                raise UserError(f'{name}: expected the path of a file, by which stores know it.')
-            patches = self.store.get(self.store.find(path))
+            return self._checked(picture, path)
         except UserError as error:
-            if self.generator is not None:
-                return None
-            raise UserError(
-                f'{error} Or give --generator, which makes patches as asked.'
-            ) from error
+            if self.generator is None:
+                raise UserError(
+                    f'{error} Or give --generator, which makes patches as asked.'
+                ) from error
+            return None
+
+    def _checked(self, picture: np.ndarray, path: str | os.PathLike | None) -> PatchSet:
+        """The store's patches of this very picture; `UserError` where it has none."""
+        if path is None:
+            raise UserError('an array: expected the path of a file, by which stores know it.')
+        key = self.store.find(path)
+        patches = self.store.get(key)
+        differ = None
         if patches.size != picture.shape[:2]:
-            raise UserError(
-                f'{name}: expected patches of {picture.shape[0]}x{picture.shape[1]} pixels (height '
-                f'x width), found those of {patches.size[0]}x{patches.size[1]} in '
-                f'{self.store.path}. Make them of this image, or give --generator.'
-            )
-        return patches
+            sizes = (patches.size, picture.shape[:2])
+            differ = [f'{h}x{w} pixels (height x width)' for h, w in sizes]
+        elif self.check_image and (digests := other_file(self.store, key, path)) is not None:
+            differ = [f'a file of CRC-32 {digest:08x}' for digest in digests]
+        if differ is None:
+            return patches
+        line = (
+            f'{path}: expected patches of this picture, {differ[1]}, found those of another one, '
+            f'{differ[0]}, in {self.store.path} under {key!r}.'
+        )
+        if self.generator is not None:
+            print_log(f'{line} They are made anew.', 'current')
+        raise UserError(f'{line} Make them of these pictures.')
 
     def _made(self, picture: np.ndarray) -> PatchSet:
         if self.folder is None:

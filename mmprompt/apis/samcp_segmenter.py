@@ -113,9 +113,10 @@ class SAMCPSegmenter:
         self._loading, steps = picture_steps(config)
         self._pipeline = Compose(steps)
         trained = self.recipe.get('patches') or training_patches(config)
+        _check_options(generator, options, patches)
         if generator is not None or patches is None:
             generator = _generator(generator, trained, dict(options or {}))
-        self.source = PatchSource(generator, patches, folder)
+        self.source = PatchSource(generator, patches, folder, self._loading.check_image)
         self._say_differences(trained)
         if texts is not None or things is not None:
             self.ask(texts, things)
@@ -331,6 +332,19 @@ def class_scores(scores: ImageScores, num_classes: int) -> torch.Tensor:
         found[scores.thing_classes.cpu()] = scores.instance.amax(dim=0).float().cpu()
     found[scores.semantic_classes.cpu()] = scores.semantic.float().cpu()
     return found
+
+
+def _check_options(
+    generator: str | Mapping | PatchGenerator | None, options: Mapping | None, patches: Any
+) -> None:
+    """Raises `UserError` for options that nothing would read."""
+    built = isinstance(generator, PatchGenerator)
+    if options and (built or (generator is None and patches is not None)):
+        found = 'a built generator' if built else f'the store {patches} alone'
+        raise UserError(
+            f'patches: expected options ({", ".join(options)}) of a generator by name, found '
+            f'{found}. Name the generator, too, as --generator does, or leave the options out.'
+        )
 
 
 def _generator(

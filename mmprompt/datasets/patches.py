@@ -27,6 +27,23 @@ from mmprompt.datasets.units import TrueUnits
 from mmprompt.registry import TRANSFORMS
 
 
+def other_file(store: PatchStore, key: str, path: str | os.PathLike) -> tuple[int, int] | None:
+    """Tell whether the patches under a key were made of another file than this one.
+
+    Returns:
+        The `image_digest` that the store knows and that of the file if they differ. None if they do
+        not, if the store knows none, or if there is no such file on this machine.
+    """
+    expected = store.digest(key)
+    if expected is None:
+        return None
+    try:
+        found = image_digest(path)
+    except OSError:  # it was loaded, so it lies in a storage that is no disk
+        return None
+    return None if found == expected else (expected, found)
+
+
 @TRANSFORMS.register_module()
 class LoadPatches(BaseTransform):
     """Add `patch_set`, the stored patches of the image, and `patch_ids`, those that are used.
@@ -86,14 +103,11 @@ class LoadPatches(BaseTransform):
         return results
 
     def _check(self, path: str, key: str) -> None:
-        expected = self.store.digest(key)
-        if expected is None or path in self._checked:
+        if path in self._checked:
             return
-        try:
-            found = image_digest(path)
-        except OSError:  # it was loaded, so it lies in a storage that is no disk
-            return
-        if found != expected:
+        differ = other_file(self.store, key, path)
+        if differ is not None:
+            expected, found = differ
             raise UserError(
                 f'{path}: expected the image that the patches in {self.store.path} under {key!r} '
                 f'were made of (CRC-32 {expected:08x}), found another file ({found:08x}). If these '

@@ -7,6 +7,7 @@ from toy_samcp_prompts import ToyBlocks
 
 from mmprompt.apis.patch_source import PatchSource, differences, generator_like
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
 from mmprompt.foundation.patch_generators import FelzenszwalbPatches, MobileSAMPatches
@@ -50,7 +51,7 @@ def test_a_store_is_asked_first_and_its_answers_are_checked(tmp_path):
     alone = PatchSource(store=store)
     assert len(alone(picture(), path)) == 3
     assert alone.facts() == dict(store=dict(generator='toy', settings={}))
-    with pytest.raises(UserError, match='expected patches of 20x12 pixels'):
+    with pytest.raises(UserError, match=r'expected .* 20x12 pixels .* found .* 12x20 pixels'):
         alone(picture((20, 12)), path)
     with pytest.raises(UserError, match='by which stores know it'):
         alone(picture())
@@ -59,8 +60,29 @@ def test_a_store_is_asked_first_and_its_answers_are_checked(tmp_path):
     both = PatchSource(ToyBlocks(), store)
     assert len(both(picture(), path)) == 3 and len(both(picture(), tmp_path / 'b.png')) == 7
     assert len(both(picture())) == 7
+    assert len(both(picture((20, 12)), path)) == 7, 'of another size: made'
     with pytest.raises(UserError, match='found neither. Give --generator NAME or --patches'):
         PatchSource()
+
+
+def test_patches_of_another_picture_of_the_same_name_are_not_taken(tmp_path):
+    store = tmp_path / 'x.db'
+    mine, other = tmp_path / 'mine/1.png', tmp_path / 'other/1.png'
+    for path, grey in ((mine, 9), (other, 200)):
+        path.parent.mkdir()
+        Image.fromarray(picture(grey=grey)).save(path)
+    with PatchStoreWriter(store, dict(generator='toy', settings={})) as writer:
+        writer.add('1.png', PatchSet.from_masks(np.ones((3, 12, 20), bool)), image_digest(mine))
+        writer.finish()
+    alone = PatchSource(store=store)
+    assert len(alone(picture(), mine)) == 3
+    digest = image_digest(other)
+    with pytest.raises(UserError, match=f'other/1.png: expected .*{digest:08x}, found'):
+        alone(picture(grey=200), other)
+    both = PatchSource(ToyBlocks(), store)
+    assert len(both(picture(), mine)) == 3 and len(both(picture(grey=200), other)) == 7
+    believed = PatchSource(store=store, check_image=False)
+    assert len(believed(picture(grey=200), other)) == 3
 
 
 def test_the_generator_of_a_training_is_built_again():

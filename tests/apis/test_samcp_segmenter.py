@@ -11,7 +11,7 @@ from mmprompt.apis import Inferencer
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.finer import LEAST_SIDE, cut_out, levels_of
 from mmprompt.apis.samcp_loading import read_names
-from mmprompt.apis.samcp_segmenter import RESULTS
+from mmprompt.apis.samcp_segmenter import RESULTS, SAMCPSegmenter
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.text_bank import TextBank
@@ -215,6 +215,14 @@ def test_names_are_found_in_rows_of_arrays_and_banks(tmp_path):
         assert torch.allclose(texts.entries, expected)
         with pytest.raises(UserError, match="'zebra'"):
             read_names(str(file), ['a', 'b', 'c'], ['a', 'zebra'], 6)
+
+
+def test_options_that_no_generator_would_read_are_refused(trained, tmp_path):
+    config, weights = trained
+    with pytest.raises(UserError, match=r'options \(rows\) .* found the store .*p.db alone'):
+        Inferencer(config, weights, generator=dict(rows=9), patches=tmp_path / 'p.db')
+    with pytest.raises(UserError, match='found a built generator'):
+        SAMCPSegmenter(find_config(config), weights, generator=ToyBlocks(), options=dict(rows=9))
 
 
 def test_what_cannot_be_used_is_said(trained, picture, tmp_path):
