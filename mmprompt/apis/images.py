@@ -12,9 +12,11 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmprompt.common.errors import UserError
+from mmprompt.foundation.seem.inputs import read_image
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -64,6 +66,18 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
             f'{path}: expected a whole image file, found one that cannot be read ({found}). Copy '
             f'it again, or remove it.'
         ) from error
+
+
+def as_picture(array: np.ndarray) -> np.ndarray:
+    """RGB values 0 to 255 of any type as (H, W, 3) uint8; those between two whole ones are rounded.
+
+    Raises:
+        UserError: it is no such image: grey, with transparency, batched, empty, of other values.
+    """
+    values = read_image(array)
+    if values.is_floating_point():
+        values = values.round()
+    return np.ascontiguousarray(values.to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def read_frames(path: str | os.PathLike, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:

@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.finer import MARGIN
-from mmprompt.apis.images import read_frames, read_picture
+from mmprompt.apis.images import as_picture, read_frames, read_picture
 from mmprompt.apis.predictions import Prediction
 from mmprompt.apis.samcp_loading import is_samcp
 from mmprompt.apis.samcp_segmenter import ALL, RESULTS, SAMCPSegmenter
@@ -345,7 +345,7 @@ class Inferencer:
     def _prepare(self, image: Image) -> dict:
         if not isinstance(image, np.ndarray):
             return self._pipeline(dict(img_path=str(image)))
-        bgr = np.ascontiguousarray(image[..., ::-1])
+        bgr = np.ascontiguousarray(as_picture(image)[..., ::-1])
         item = dict(img=bgr, img_shape=bgr.shape[:2], ori_shape=bgr.shape[:2], img_path='')
         for step in self._pipeline.transforms:
             if type(step).__name__ != 'LoadImageFromFile':

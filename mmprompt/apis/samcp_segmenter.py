@@ -18,6 +18,7 @@ from mmprompt.apis.class_lists import ClassList, list_of, own_list
 from mmprompt.apis.finer import MARGIN, check_source, levels_of
 from mmprompt.apis.finer import finer as look_closer
 from mmprompt.apis.generate_patches import build_generator
+from mmprompt.apis.images import as_picture
 from mmprompt.apis.patch_scores import patches_of_instances
 from mmprompt.apis.patch_source import PatchSource, described, differences, generator_like
 from mmprompt.apis.predictions import Prediction
@@ -192,7 +193,7 @@ class SAMCPSegmenter:
         """Segment one picture.
 
         Args:
-            picture: RGB (H, W, 3) uint8.
+            picture: RGB (H, W, 3) of 0 to 255, which become uint8.
             path: its file, by which a store of patches knows it.
             task: 'semantic', 'instance', 'panoptic', or 'all' of them from one forward pass.
             finer: finer classes by the name of the class in whose objects they are looked for.
@@ -204,8 +205,9 @@ class SAMCPSegmenter:
             A `Prediction` by task, and by level of finer classes.
 
         Raises:
-            UserError: there are no patches, or an option cannot be used.
+            UserError: it is no such picture, there are no patches, or an option cannot be used.
         """
+        picture = as_picture(picture)
         seen = self.see(picture, path, ALL if finer else task, **thresholds)
         found = {each: self._prediction(each, seen) for each in tasks_of(task)}
         if patch_scores and 'instance' in found:

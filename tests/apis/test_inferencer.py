@@ -52,6 +52,17 @@ def test_a_path_an_array_and_a_list_give_the_model_s_own_answer(config, image):
     assert len(both) == 2 and torch.equal(both[1].pred_sem_seg.data, from_path)
 
 
+def test_arrays_of_a_config_are_checked_and_rounded(config, image):
+    segment = Inferencer(config)
+    rgb = np.array(Image.open(image).convert('RGB'))
+    expected = segment(rgb).pred_sem_seg.data
+    rounded = segment(np.clip(rgb + 0.3, 0, 255)).pred_sem_seg.data
+    assert torch.equal(rounded, expected)
+    for wrong in (rgb[..., 0], np.dstack([rgb, rgb[..., 0]]), rgb / 255.0, rgb[None]):
+        with pytest.raises(UserError, match='found'):
+            segment(wrong)
+
+
 def test_things_of_a_prompt_file_are_known_again(config, tmp_path):
     config.model.decode_head.update(task='panoptic', thing_classes=(2, 13))
     model = MODELS.build(config.model)

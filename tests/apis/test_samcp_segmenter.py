@@ -217,6 +217,25 @@ def test_names_are_found_in_rows_of_arrays_and_banks(tmp_path):
             read_names(str(file), ['a', 'b', 'c'], ['a', 'zebra'], 6)
 
 
+def test_arrays_are_checked_and_rounded(trained, picture):
+    segment = Inferencer(*trained)
+    expected = segment(picture)['panoptic'].scores.tolist()
+    for same in (picture.astype(np.float32) + 0.3, picture.astype(np.int32)):
+        assert segment(np.clip(same, 0, 255))['panoptic'].scores.tolist() == expected
+    alpha = np.concatenate([picture, picture[..., :1]], axis=2)
+    for wrong, found in (
+        (picture[..., 0], r'shape \(64, 96\)'),
+        (alpha, r'shape \(64, 96, 4\)'),
+        (picture[None], r'shape \(1, 64, 96, 3\)'),
+        (picture / 255.0, 'values from 0'),
+        (picture.astype(np.float32) * 2, 'values from 0 to'),
+        (picture > 3, 'an array of bool'),
+    ):
+        for call in (segment, lambda array: segment.samcp.predict(array)):
+            with pytest.raises(UserError, match=found):
+                call(wrong)
+
+
 def test_options_that_no_generator_would_read_are_refused(trained, tmp_path):
     config, weights = trained
     with pytest.raises(UserError, match=r'options \(rows\) .* found the store .*p.db alone'):
