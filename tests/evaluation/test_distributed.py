@@ -1,7 +1,6 @@
 """Metrics on two processes: the same as on one, whatever the number of images."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,10 +82,10 @@ def measure(count: int) -> dict[str, float]:
     return evaluator.evaluate(len(data))
 
 
-def work(rank: int, port: int, out: str) -> None:
-    """What each of two processes does."""
+def work(rank: int, meeting: str, out: str) -> None:
+    """What each of two processes does; they meet in a file, since others may take a port."""
     torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+        'gloo', init_method=f'file://{meeting}', rank=rank, world_size=2
     )
     found = [measure(count) for count in COUNTS]
     if rank == 0:
@@ -97,12 +96,9 @@ def work(rank: int, port: int, out: str) -> None:
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='needs torch.distributed')
 def test_two_processes_measure_what_one_does(tmp_path):
     """Of 7 images one process gets four, the other three and then the first one again."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    out = tmp_path / 'found.json'
+    meeting, out = tmp_path / 'meeting', tmp_path / 'found.json'
     # Not by torch.multiprocessing, whose children would import this file by a name of pytest's.
-    commands = [[sys.executable, __file__, str(rank), str(port), str(out)] for rank in range(2)]
+    commands = [[sys.executable, __file__, str(rank), str(meeting), str(out)] for rank in range(2)]
     children = [subprocess.Popen(command) for command in commands]
     try:
         assert [child.wait(timeout=300) for child in children] == [0, 0]
@@ -117,4 +113,4 @@ def test_two_processes_measure_what_one_does(tmp_path):
 
 
 if __name__ == '__main__':
-    work(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    work(int(sys.argv[1]), *sys.argv[2:])
