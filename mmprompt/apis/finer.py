@@ -92,22 +92,35 @@ def levels_of(
     Raises:
         UserError: a rule is for a class that nothing makes.
     """
+    levels, left, known = _levels(rules, classes)
+    if left:
+        raise UserError(
+            f'finer: expected the name of a class whose objects are looked at again, found '
+            f'{next(iter(left))!r}. The classes are {", ".join(sorted(known))}.'
+        )
+    return levels
+
+
+def reachable(rules: Mapping[str, Names], classes: Sequence[str]) -> dict[str, Names]:
+    """The rules for these classes, for their parts, and so on, without those for others."""
+    left = _levels(rules, classes)[1]
+    return {name: texts for name, texts in rules.items() if name not in left}
+
+
+def _levels(
+    rules: Mapping[str, Names], classes: Sequence[str]
+) -> tuple[list[dict], dict[str, tuple], set[str]]:
+    """Levels, the rules that belong to none of them, and all names of classes on the way."""
     left = {
         name: tuple(t if isinstance(t, str) else tuple(t) for t in texts)
         for name, texts in rules.items()
     }
-    levels, known = [], set(classes)
-    while left:
-        level = {name: left.pop(name) for name in tuple(left) if name in known}
-        if not level:
-            name = next(iter(left))
-            raise UserError(
-                f'finer: expected the name of a class whose objects are looked at again, found '
-                f'{name!r}. The classes are {", ".join(sorted(known))}.'
-            )
+    levels, last, known = [], set(classes), set(classes)
+    while level := {name: left.pop(name) for name in tuple(left) if name in last}:
         levels.append(level)
-        known = set(classes_of(level))
-    return levels
+        last = set(classes_of(level))
+        known |= last
+    return levels, left, known
 
 
 def classes_of(level: Mapping[str, Sequence]) -> tuple[str, ...]:

@@ -88,9 +88,13 @@ class OutputFolder:
                 f'prompt sets: expected names that differ as folders, found '
                 f'{", ".join(self._folders)}. Name them: NAME=FILE.'
             )
-        self._check(dict(run))
-        write_json(self.root / RUN, run)
-        for name, each in sets.items():
+        self._sets, self._run = dict(sets), dict(run)
+        self._check(self._run)
+
+    def begin(self) -> None:
+        """Write what the whole folder is of; nothing is written before."""
+        write_json(self.root / RUN, self._run)
+        for name, each in self._sets.items():
             described = dict(
                 classes=[
                     dict(id=i, name=c, color=list(colour), isthing=int(i in each.things))

@@ -28,6 +28,7 @@ def predict(
     Returns:
         How many pictures were predicted, were there already, and failed.
     """
+    folder.begin()
     done = there = failed = 0
     waiting: list[tuple[Place, np.ndarray]] = []
 

@@ -1,14 +1,14 @@
 """SAM-CP in `tools/predict.py`: any class names, patches on the fly, all results at once."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmprompt.apis.cli import find_config
-from mmprompt.apis.finer import MARGIN, classes_of, level_names, levels_of, things_of
+from mmprompt.apis.finer import MARGIN, classes_of, level_names, levels_of, reachable, things_of
 from mmprompt.apis.inferencer import Predictions, checked_device
 from mmprompt.apis.outputs import OutputFolder, Place, ResultSet
 from mmprompt.apis.predict_options import (
@@ -35,13 +35,27 @@ def predict_samcp(args: argparse.Namespace) -> int:
     beside them, so that further lists find them there.
     """
     segmenter, lists = _segmenter(args), _lists(args)
+    rules, things = parse_finer(args.finer or []), read_names(args.things)
+    asked = [each for texts in lists.values() for each in _names(segmenter, texts)]
+    levels_of(rules, [each if isinstance(each, str) else each[0] for each in asked])
+    also = (*asked, *classes_of(rules))  # a thing, or a class to be looked into, may be of any list
+    jobs = {
+        name: _Job(segmenter, texts, things, also, rules, args) for name, texts in lists.items()
+    }
+    # Nothing is written before all of them can be.
+    folders = {
+        name: OutputFolder(Path(args.out) / name, job.sets(), job.run(), args.force)
+        for name, job in jobs.items()
+    }
     status = 0
-    for name, texts in lists.items():
-        job = _Job(segmenter, texts, args)
-        folder = OutputFolder(Path(args.out) / name, job.sets(), job.run(), args.force)
-        counts = predict(job.answer, args.inputs, folder)
+    for name, job in jobs.items():
+        counts = predict(job.answer, args.inputs, folders[name])
         status = max(status, report(counts, [f'{name}: {", ".join(job.sets())}'], args.out))
     return status
+
+
+def _names(segmenter: SAMCPSegmenter, texts: Names | None) -> Names:
+    return segmenter.own.texts if texts is None else texts
 
 
 def _lists(args: argparse.Namespace) -> dict[str, Any]:
@@ -90,19 +104,26 @@ class _Job:
     """
 
     def __init__(
-        self, segmenter: SAMCPSegmenter, texts: Names | None, args: argparse.Namespace
+        self,
+        segmenter: SAMCPSegmenter,
+        texts: Names | None,
+        things: Sequence[str] | None,
+        also: Names,
+        rules: Mapping[str, Names],
+        args: argparse.Namespace,
     ) -> None:
         self.segmenter, self.task = segmenter, args.task or ALL
         self.thresholds = read_thresholds(args)
-        self.finer = parse_finer(args.finer or [])
         self.margin = MARGIN if args.finer_margin is None else args.finer_margin
         self.patch_scores = bool(args.patch_scores)
-        segmenter.ask(texts, read_names(args.things), classes_of(self.finer))
+        segmenter.ask(texts, things, also)
+        self.asked = segmenter.asked
+        self.finer = reachable(rules, self.asked.classes)
         segmenter.check(self.task, self.thresholds, self.finer, self.patch_scores)
 
     def sets(self) -> dict[str, ResultSet]:
         """What is written, by folder."""
-        asked = self.segmenter.asked
+        asked = self.asked
         found = {each: ResultSet(each, asked.classes, asked.things) for each in tasks_of(self.task)}
         levels = levels_of(self.finer, asked.classes)
         for name, level in zip(level_names(len(levels)), levels):
@@ -112,7 +133,7 @@ class _Job:
 
     def run(self) -> dict[str, Any]:
         """What decides the answers."""
-        asked = self.segmenter.asked
+        asked = self.asked
         finer = {name: [_plain(t) for t in texts] for name, texts in self.finer.items()}
         return dict(
             task=self.task,
@@ -128,15 +149,17 @@ class _Job:
     def answer(self, items: list[tuple[Place, np.ndarray]]) -> Iterator[Predictions]:
         """Predictions of some pictures."""
         for place, picture in items:
-            yield self.segmenter.predict(
-                picture,
-                place.path if place.frame is None else None,
-                self.task,
-                finer=self.finer,
-                margin=self.margin,
-                patch_scores=self.patch_scores,
-                **self.thresholds,
-            )
+            with self.segmenter.asking(self.asked):
+                found = self.segmenter.predict(
+                    picture,
+                    place.path if place.frame is None else None,
+                    self.task,
+                    finer=self.finer,
+                    margin=self.margin,
+                    patch_scores=self.patch_scores,
+                    **self.thresholds,
+                )
+            yield found
 
 
 def _plain(names: str | tuple[str, ...]) -> str:

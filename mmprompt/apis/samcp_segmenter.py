@@ -83,6 +83,7 @@ class SAMCPSegmenter:
     Attributes:
         model: the detector.
         asked: the present `ClassList`.
+        own: that of the config.
         source: where patches come from.
         recipe: of the weights; of a checkpoint, what can be known.
 
@@ -107,7 +108,7 @@ class SAMCPSegmenter:
         self.model, self.recipe = load_samcp(config, weights, device)
         self._test_cfg = config.model.get('test_cfg') or {}
         own = own_list(self.model.head, self.model.classes)
-        self._own, self.asked, self._wanted_things = own, own, None
+        self.own, self.asked, self._wanted_things = own, own, None
         named = Texts(self.model.head.entries, self.model.head.entry_class)
         named.entries = self.model.head.entries  # of unit length: not rounded a second time
         self._texts: dict[tuple, Texts] = {(True, own.texts): named}
@@ -136,19 +137,19 @@ class SAMCPSegmenter:
         self,
         texts: Names | None = None,
         things: Sequence[str] | None = None,
-        also: Sequence[str] = (),
+        also: Names = (),
     ) -> None:
         """Ask for other classes from now on.
 
         Args:
             texts: as of the class; None: the classes of the config.
             things: as of the class.
-            also: finer classes, which `things` may name.
+            also: other classes, such as finer ones, which `things` may name.
 
         Raises:
             UserError: a name is not known to the encoder, or `things` names no class.
         """
-        asked = list_of(texts, things, self._own)
+        asked = list_of(texts, things, self.own)
         if things is not None:
             thing_indices(dict(asked=asked.texts, also=tuple(also)), things)
         self._wanted_things = things
@@ -156,7 +157,7 @@ class SAMCPSegmenter:
 
     def finer_list(self, texts: Names) -> ClassList:
         """Finer classes, of which those are things that `ask` was told."""
-        return list_of(texts, self._wanted_things, self._own)
+        return list_of(texts, self._wanted_things, self.own)
 
     def _speak(self, asked: ClassList) -> None:
         if asked == self.asked:
@@ -164,7 +165,7 @@ class SAMCPSegmenter:
         head, key = self.model.head, (asked.own, asked.texts)
         if key not in self._texts:
             self._texts[key] = read_names(
-                head.text_config, self._own.classes, asked.texts, head.text_dim
+                head.text_config, self.own.classes, asked.texts, head.text_dim
             )
         self.model.set_classes(asked.classes, asked.things, self._texts[key])
         self.asked = asked

@@ -90,6 +90,30 @@ def test_a_second_call_goes_on_and_other_texts_of_that_name_are_refused(run, tmp
         assert 'made with another' in capsys.readouterr().err
 
 
+def test_things_and_finer_classes_may_be_of_any_of_several_lists(run, tmp_path, capsys):
+    write_scene(tmp_path / 'a.png')
+    lists = ['--texts', 'x=sky; car', '--texts', 'y=road; kite']
+    options = [*lists, '--things', 'Kite; car', '--finer', 'road: wheel', '--finer', 'wheel: arm']
+    assert run(tmp_path / 'a.png', options=options) == 0
+    out = tmp_path / 'out'
+    for name, folders in (('x', []), ('y', ['finer', 'finer-2'])):
+        described = json.loads((out / name / 'panoptic/classes.json').read_text())['classes']
+        assert [c['isthing'] for c in described] == [0, 1]
+        assert sorted(p.name for p in (out / name).glob('finer*')) == folders
+    # What one of them cannot do is said before the other writes anything.
+    for wrong in (
+        ['--texts', 'z=sky; zebra'],
+        ['--things', 'unicorn'],
+        ['--finer', 'dog: head'],
+        ['--texts', 'z=sky; Sky'],
+    ):
+        assert run(tmp_path / 'a.png', options=[*lists, *wrong], out='none') == 2, wrong
+    capsys.readouterr()
+    assert run(tmp_path / 'a.png', options=['--texts', 'new=sky', '--texts', 'y=sky']) == 2
+    assert 'made with another' in capsys.readouterr().err
+    assert not (tmp_path / 'none').exists() and not (out / 'new').exists()
+
+
 def test_one_task_finer_classes_and_scores_of_patches(run, tmp_path):
     write_scene(tmp_path / 'a.png')
     options = ['--texts', 'sky; kite', '--task', 'panoptic', '--score-threshold', '0.1',
@@ -170,6 +194,7 @@ def test_options_that_cannot_be_used_are_sentences(run, tmp_path, capsys):
         (['--task', 'semantic', '--patch-scores'], 'patch_scores: expected'),
         (['--task', 'semantic', '--top-k', '3'], r'takes the thresholds []'),
         (['--patches', 'none.db'], 'none.db does not exist'),
+        (['--patches', 'none.db', '--points-per-side', '9'], 'Name the generator, too'),
         (['--generator-options', 'depth=3'], 'takes no depth'),
     ):
         assert run(tmp_path / 'a.png', options=options) == 2, options

@@ -9,7 +9,7 @@ from toy_samcp_prompts import NAMES, ToyBlocks, write_samcp, write_scene
 
 from mmprompt.apis import Inferencer
 from mmprompt.apis.cli import find_config
-from mmprompt.apis.finer import LEAST_SIDE, cut_out, levels_of
+from mmprompt.apis.finer import LEAST_SIDE, cut_out, levels_of, reachable
 from mmprompt.apis.samcp_loading import read_names
 from mmprompt.apis.samcp_segmenter import RESULTS, SAMCPSegmenter
 from mmprompt.common.errors import UserError
@@ -177,8 +177,12 @@ def test_rules_are_sorted_into_levels():
     first, second = levels_of(rules, ['person', 'car', 'sky'])
     assert first == dict(person=('head', ('arm', 'forearm')), car=('wheel',))
     assert second == dict(head=('eye',))
-    with pytest.raises(UserError, match="found 'dog'"):
-        levels_of({'dog': ['tail']}, ['person'])
+    told = r"found 'dog'\. The classes are arm, eye, head, person\."
+    with pytest.raises(UserError, match=told):
+        levels_of({'dog': ['tail'], 'person': ['head', 'arm'], 'head': ['eye']}, ['person'])
+    assert reachable({'dog': ['tail'], **rules}, ['person']) == {
+        k: rules[k] for k in ('head', 'person')
+    }
 
 
 def test_instances_tell_their_patches_and_what_each_is_alone(trained, picture):
