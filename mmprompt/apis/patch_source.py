@@ -154,7 +154,8 @@ def generator_like(trained: Mapping[str, Any] | None, options: Mapping[str, Any]
     """The generator of a training, with `options` over its settings.
 
     Args:
-        trained: `generator` and `settings`, as a store's meta and a recipe's `patches` have them.
+        trained: `generator` and `settings`, as a store's meta and a recipe's `patches` have them;
+            or `missing`, where a store with them should be.
         options: arguments of the generator; the weights must be named here, unless they lie where
             the generator looks by itself.
 
@@ -165,10 +166,12 @@ def generator_like(trained: Mapping[str, Any] | None, options: Mapping[str, Any]
     kind = _kind_of(name)
     if kind is None:
         found = f'patches by {name!r}' if name else 'no patches'
+        lost = (trained or {}).get('missing')
+        lost = f", and the store of the config's training, {lost}, not there" if lost else ''
         raise UserError(
             f'patches: expected the name of a generator with the weights or with --generator, '
-            f'found {found} with the weights. Give --generator, one of {", ".join(GENERATORS)}, or '
-            f'--patches STORE.'
+            f'found {found} with the weights{lost}. Give --generator, one of '
+            f'{", ".join(GENERATORS)}, or --patches STORE.'
         )
     known = _arguments(kind)
     settings = {k: v for k, v in (trained.get('settings') or {}).items() if k in known}
@@ -198,9 +201,9 @@ def differences(trained: Mapping[str, Any] | None, used: Mapping[str, Any]) -> l
     """What is otherwise with the patches in use than with those of the training, in words.
 
     Args:
-        trained, used: `generator` and `settings`; None if it is not known.
+        trained, used: `generator` and `settings`; None or others if it is not known.
     """
-    if not trained:
+    if not (trained or {}).get('generator'):
         return []
     if trained.get('generator') != used.get('generator'):
         return [f'by {used.get("generator")}, not by {trained.get("generator")}']

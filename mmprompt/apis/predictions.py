@@ -156,12 +156,14 @@ class Prediction:
     def to_data_sample(self) -> SegDataSample:
         """The same as MMSegmentation has it: `pred_sem_seg`, or the fields of `common.results`.
 
+        Pixels of no class are 255 in `pred_sem_seg`, or C if that is more.
         `common.results.to_det_sample` makes MMDetection's sample of it.
         """
         meta = dict(img_shape=self.size, ori_shape=self.size, classes=self.classes)
         sample = SegDataSample(metainfo=meta)
         if self.task == 'semantic':
-            labels = np.where(self.label_map < 0, 255, self.label_map)  # its "ignored"
+            void = max(255, len(self.classes))  # "ignored" in MMSegmentation, and no class
+            labels = np.where(self.label_map < 0, void, self.label_map)
             sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
         elif isinstance(self._result, PanopticResult):
             add_panoptic(sample, self._result, len(self.classes), self.things)

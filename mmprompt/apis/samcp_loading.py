@@ -130,13 +130,19 @@ def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:
 
 
 def training_patches(config: Config) -> dict[str, Any] | None:
-    """What the store that a config trains on says of its patches; None if it is not here."""
+    """What the store that a config trains on says of its patches; None if it trains on none.
+
+    Returns:
+        `generator` and `settings`; if the store is not here, `missing` alone, where it should be.
+    """
     for step in steps_of(config.get('train_dataloader')):
         if _name(step) == 'LoadPatches':
+            store = step['store']
             try:
-                meta = PatchStore(step['store']).meta
+                meta = PatchStore(store).meta
             except UserError:
-                return None
+                files = [store] if isinstance(store, (str, os.PathLike)) else store
+                return dict(missing=', '.join(os.path.abspath(file) for file in files))
             return dict(generator=meta['generator'], settings=meta.get('settings'))
     return None
 

@@ -1,11 +1,16 @@
 """Where the patches of a picture come from."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 from toy_samcp_prompts import ToyBlocks
 
 from mmprompt.apis.patch_source import PatchSource, differences, generator_like
+from mmprompt.apis.samcp_loading import training_patches
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStoreWriter
@@ -104,6 +109,22 @@ def test_the_generator_of_a_training_is_built_again():
     for unknown in (None, {}, dict(generator='import')):
         with pytest.raises(UserError, match='Give --generator, one of sam, sam2'):
             generator_like(unknown, {})
+
+
+def test_the_store_that_would_know_the_generator_is_named(tmp_path):
+    step = dict(type='LoadPatches', store='data/none.db')
+    config = Config(dict(train_dataloader=dict(dataset=dict(pipeline=[step]))))
+    trained = training_patches(config)
+    path = re.escape(str(Path('data/none.db').absolute()))
+    lost = f"store of the config's training, {path}, not there"
+    with pytest.raises(UserError, match=f'no patches with the weights, and the {lost}. Give'):
+        generator_like(trained, {})
+    assert differences(trained, dict(generator='a', settings={})) == []
+    with PatchStoreWriter(tmp_path / 'x.db', dict(generator='toy', settings={})) as writer:
+        writer.finish()
+    config.train_dataloader.dataset.pipeline[0].store = str(tmp_path / 'x.db')
+    assert training_patches(config) == dict(generator='toy', settings={})
+    assert training_patches(Config()) is None
 
 
 def test_what_was_made_otherwise_is_told():

@@ -10,6 +10,7 @@ from toy_samcp_prompts import NAMES, ToyBlocks, write_samcp, write_scene
 from mmprompt.apis import Inferencer
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.finer import LEAST_SIDE, cut_out, levels_of, reachable
+from mmprompt.apis.predictions import Prediction
 from mmprompt.apis.samcp_loading import read_names
 from mmprompt.apis.samcp_segmenter import RESULTS, SAMCPSegmenter
 from mmprompt.common.errors import UserError
@@ -219,6 +220,16 @@ def test_names_are_found_in_rows_of_arrays_and_banks(tmp_path):
         assert torch.allclose(texts.entries, expected)
         with pytest.raises(UserError, match="'zebra'"):
             read_names(str(file), ['a', 'b', 'c'], ['a', 'zebra'], 6)
+
+
+def test_no_class_is_none_of_many_classes():
+    for count, void in ((3, 255), (255, 255), (256, 256), (300, 300)):
+        labels = np.array([[-1, 0, count - 1]])
+        parts = torch.from_numpy(labels), torch.zeros(count)
+        classes = tuple(map(str, range(count)))
+        found = Prediction('x', 'semantic', classes, (), (1, 3), labels, np.zeros(count), parts)
+        sample = found.to_data_sample()
+        assert sample.pred_sem_seg.data.tolist() == [[[void, 0, count - 1]]]
 
 
 def test_arrays_are_checked_and_rounded(trained, picture):
