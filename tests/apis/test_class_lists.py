@@ -1,5 +1,8 @@
 """Lists of classes: names of every kind, and which of them are things."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from toy_samcp_prompts import write_samcp, write_scene
@@ -10,6 +13,7 @@ from mmprompt.apis.cli import find_config
 from mmprompt.common.errors import UserError
 from mmprompt.common.texts import Texts
 from mmprompt.methods.samcp import head as head_module
+from mmprompt.methods.samcp.text import read_text
 
 OWN = ClassList(('road', ('car', 'truck'), 'sky'), (1,), own=True)
 
@@ -77,3 +81,14 @@ def test_the_config_s_own_classes_keep_all_their_names(tmp_path, monkeypatch):
     # Asked for by their names in the config alone, they are other texts.
     plain.ask(classes)
     assert len(plain.model.head.entries) == len(classes)
+
+
+def test_the_words_that_the_guide_lists_are_known_to_seem_nano():
+    guide = (Path(__file__).parents[2] / 'docs/predict.md').read_text()
+    listed = guide.split('knows 113 tokens')[1].split('Another word is refused')[0]
+    words = re.findall('`([a-z ]+)`', listed)
+    assert len(words) > 50 and {'road', 'traffic light'} <= set(words)
+    texts = read_text(dict(base='mmprompt://seem-nano_streets'), words, 80)
+    assert texts.num_classes == len(words)
+    with pytest.raises(UserError, match='kite'):
+        read_text(dict(base='mmprompt://seem-nano_streets'), ['kite'], 80)
