@@ -131,10 +131,12 @@ def fuse(
         clip: softmax(S_CLIP) of the same queries and classes.
         kappa: of each class, or of all.
         combine: 'geometric': the weighted geometric mean, at kappa 0 the learned score and at 1
-            CLIP's; 'sum': as the equation is printed. Since x^0 = 1, 1 is added at both ends.
+            CLIP's; 'sum': half of the sum that is printed, which ranks as the sum does and lies in
+            [0, 1], as the thresholds expect. Since x^0 = 1, it is at least 1/2 at kappa 0 and 1,
+            where a lower threshold lets everything pass.
     """
     learned, clip = learned ** (1 - kappa), clip**kappa
-    return learned + clip if combine == 'sum' else learned * clip
+    return (learned + clip) / 2 if combine == 'sum' else learned * clip
 
 
 @TASK_UTILS.register_module()

@@ -40,15 +40,16 @@ LEARNED, CLIP = 0.81, 0.25
         (0.5, 'geometric', 0.45),  # sqrt(0.81 * 0.25)
         (0.4, 'geometric', math.exp(0.6 * math.log(LEARNED) + 0.4 * math.log(CLIP))),
         (1.0, 'geometric', CLIP),
-        (0.5, 'sum', 0.9 + 0.5),
-        (0.4, 'sum', math.exp(0.6 * math.log(LEARNED)) + math.exp(0.4 * math.log(CLIP))),
-        (0.0, 'sum', LEARNED + 1),  # x^0 = 1
-        (1.0, 'sum', 1 + CLIP),
+        (0.5, 'sum', (0.9 + 0.5) / 2),
+        (0.4, 'sum', (math.exp(0.6 * math.log(LEARNED)) + math.exp(0.4 * math.log(CLIP))) / 2),
+        (0.0, 'sum', (LEARNED + 1) / 2),  # x^0 = 1
+        (1.0, 'sum', (1 + CLIP) / 2),
     ],
 )
 def test_the_equation(kappa, combine, wanted):
     learned, clip = (torch.tensor([x], dtype=torch.float64) for x in (LEARNED, CLIP))
     assert fuse(learned, clip, kappa, combine).item() == pytest.approx(wanted, rel=1e-12)
+    assert 0 <= wanted <= 1  # as the thresholds of test_cfg
     of_class = torch.tensor([kappa], dtype=torch.float64)
     assert fuse(learned, clip, of_class, combine).item() == pytest.approx(wanted, rel=1e-12)
 
@@ -131,7 +132,7 @@ def brute(learned, affinity, label_of, options, predictor, patches, view, entrie
             if not seen[label]:
                 kappa = options.get('kappa_unseen', kappa)
             one, two = scores[place] ** (1 - kappa), clip[label] ** kappa
-            found[-1][place] = one + two if options.get('combine') == 'sum' else one * two
+            found[-1][place] = (one + two) / 2 if options.get('combine') == 'sum' else one * two
     return found
 
 
