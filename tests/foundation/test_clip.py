@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -92,6 +93,26 @@ def test_rows_are_kept_for_the_same_weights_only(weights, tmp_path, monkeypatch)
     again = encode_with_clip(names, tiny_clip(), weights)
     assert torch.equal(again.entries, first.entries)
     assert again.class_of.tolist() == [0, 0, 1]
+
+
+def test_other_names_do_not_load_the_clip_anew(weights, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        text_encoder, 'load_clip', lambda *args: calls.append(args) or load_clip(*args)
+    )
+    text_encoder._kept.clear()
+    copied = tmp_path / 'copied.safetensors'
+    shutil.copy(weights, copied)
+    for name, file in (('one', weights), ('two', weights), ('three', copied)):
+        encode_with_clip([name], tiny_clip(), file)
+    assert len(calls) == 1  # a copy holds the same weights
+    (kept,) = text_encoder._kept.values()
+    assert kept.visual is None
+    at_random = [encode_with_clip([name], tiny_clip()).entries for name in ('one', 'two', 'one')]
+    assert len(calls) == 2 and len(text_encoder._kept) == 1
+    assert torch.equal(at_random[0], at_random[2])
+    encode_with_clip(['four'], tiny_clip(), weights)
+    assert len(calls) == 3
 
 
 def test_templates():

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmprompt.common.errors import UserError
@@ -24,6 +24,8 @@ from mmprompt.foundation.seem.templates import NO_OBJECT_NAME, clean_name
 from mmprompt.foundation.seem.tokenizer import flatten_names
 
 BATCH = 32
+#: The text encoder that was last used, by what decides its weights.
+_kept: dict[str, nn.Module] = {}
 # Counts up whenever equal weights, names and templates give other rows than before.
 METHOD = 1
 
@@ -37,7 +39,8 @@ def encode_with_clip(
     """Embeddings of class names, one entry for each name of a class.
 
     An entry is the mean over templates of unit embeddings, brought to unit length. What weights of
-    a tag or of a file gave is kept for the next run (`TextBank.cached`).
+    a tag or of a file gave is kept for the next run (`TextBank.cached`); for other names in this one
+    the text encoder is.
 
     Args:
         names: C classes, each a name or a list of names.
@@ -54,7 +57,8 @@ def encode_with_clip(
     class_of = torch.tensor([c for c, group in enumerate(groups) for _ in group], dtype=torch.long)
 
     def encode() -> Tensor:
-        return _encode([*words, NO_OBJECT_NAME], clip, pretrained, sentences)
+        model = _text_encoder(clip, pretrained, maker)
+        return _encode([*words, NO_OBJECT_NAME], model, clip_tokenizer(clip), sentences)
 
     maker = _identity(clip, pretrained)
     if maker is None:
@@ -63,16 +67,24 @@ def encode_with_clip(
     return Texts(bank.embeddings[:-1], class_of, groups)
 
 
+def _text_encoder(
+    clip: str | Mapping, pretrained: str | os.PathLike | None, maker: str | None
+) -> nn.Module:
+    """A CLIP without its images, kept for the next names; `maker` is its `_identity`."""
+    key = maker or json.dumps(clip_architecture(clip), sort_keys=True)
+    if key not in _kept:
+        _kept.clear()  # before another is loaded
+        model = load_clip(clip, pretrained)
+        model.visual = None
+        _kept[key] = model
+    return _kept[key]
+
+
 @torch.no_grad()
 def _encode(
-    words: Sequence[str],
-    clip: str | Mapping,
-    pretrained: str | os.PathLike | None,
-    sentences: Sequence[str],
+    words: Sequence[str], model: nn.Module, tokenize: Callable, sentences: Sequence[str]
 ) -> Tensor:
     """(len(words), D) unit rows."""
-    model = load_clip(clip, pretrained)
-    tokenize = clip_tokenizer(clip)
     texts = [sentence.format(clean_name(word)) for word in words for sentence in sentences]
     for text in texts:
         length = len(tokenize.encode(text)) + 2  # start and end
