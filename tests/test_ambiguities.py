@@ -116,6 +116,7 @@ SUBJECTS = dict(
     **dict.fromkeys(('cls', 'cls_weight'), {'ade20k_160k': 4.0}),
     num_queries={'samcp_nano': 100, 'coco128': 100},  # few instances in small pictures
     max_patches={'coco128': 100},
+    instance_top_k={'part_general': 300},  # parts and wholes at once
     texts={d: read(DATASETS / f'{d}.py').class_texts for d in ('ade20k', 'pascal-context')},
 )
 #: Key -> value that gives the reading of SAM-CP's research code, as the rows say it.

@@ -12,6 +12,7 @@ model = dict(
         thing_classes=tuple(range(113)),
         text=dict(names={{_base_.general_texts}}),
     ),
+    test_cfg=dict(instance_top_k=300),  # parts do not share 100 places with wholes
 )
 train_dataloader = dict(dataset=dict(metainfo=dict(classes={{_base_.general_names}})))
 val_dataloader = dict(dataset=dict(metainfo=dict(classes={{_base_.general_names}})))
