@@ -1,14 +1,14 @@
 """Lists of classes that a SAM-CP is asked for: their names and which of them are things."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmprompt.apis.things import NOT_ON_STREETS, THINGS
 from mmprompt.common.errors import UserError
 from mmprompt.common.plain_names import plain_name, plain_names
 from mmprompt.common.text_bank import Names
-from mmprompt.foundation.seem.name_files import read_name_file
 from mmprompt.methods.samcp import SAMCPHead
+from mmprompt.methods.samcp.known_classes import with_names
 
 
 class ClassList(NamedTuple):
@@ -36,23 +36,15 @@ class ClassList(NamedTuple):
 
 
 def own_list(head: SAMCPHead, classes: Sequence[str]) -> ClassList:
-    """The classes of a config, each with the further names that ``head.text.names`` has for it.
+    """The classes of a config, each with the further names whose embeddings the head has for it.
 
     Args:
         head: its things are those of the list.
         classes: their names in the config, which come first.
     """
-    text, texts = head.text_config, tuple(classes)
-    if isinstance(text, Mapping) and 'array' not in text and text.get('names') is not None:
-        names = text['names']
-        names = names if isinstance(names, (list, tuple)) else read_name_file(names)
-        texts = tuple(_all_names(own, more) for own, more in zip(classes, names))
+    groups = with_names(classes, head.names)
+    texts = tuple(tuple(group) if len(group) > 1 else group[0] for group in groups)
     return ClassList(texts, tuple(head.thing_classes.tolist()), own=True)
-
-
-def _all_names(own: str, more: str | Sequence[str]) -> str | tuple[str, ...]:
-    names = tuple(dict.fromkeys((own, *([more] if isinstance(more, str) else more))))
-    return names if len(names) > 1 else own
 
 
 def list_of(texts: Names | None, things: Sequence[str] | None, own: ClassList) -> ClassList:

@@ -109,8 +109,9 @@ class SAMCPSegmenter:
         self._test_cfg = config.model.get('test_cfg') or {}
         own = own_list(self.model.head, self.model.classes)
         self.own, self.asked, self._wanted_things = own, own, None
-        named = Texts(self.model.head.entries, self.model.head.entry_class)
-        named.entries = self.model.head.entries  # of unit length: not rounded a second time
+        head = self.model.head
+        named = Texts(head.entries, head.entry_class, head.names)
+        named.entries = head.entries  # of unit length: not rounded a second time
         self._texts: dict[tuple, Texts] = {(True, own.texts): named}
         self._loading, steps = picture_steps(config)
         self._pipeline = Compose(steps)

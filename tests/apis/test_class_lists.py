@@ -59,7 +59,7 @@ def test_the_config_s_own_classes_keep_all_their_names(tmp_path, monkeypatch):
             torch.randn(dim, generator=torch.Generator().manual_seed(sum(word.encode())))
             for word, _ in words
         ]
-        return Texts(torch.stack(rows), torch.tensor([c for _, c in words]))
+        return Texts(torch.stack(rows), torch.tensor([c for _, c in words]), flat)
 
     for where in ('mmprompt.methods.samcp.head', 'mmprompt.apis.samcp_loading'):
         monkeypatch.setattr(f'{where}.read_text', encode)
@@ -67,6 +67,7 @@ def test_the_config_s_own_classes_keep_all_their_names(tmp_path, monkeypatch):
     plain = Inferencer(cfg, weights)
     own, things = plain(picture), plain.things['panoptic']
     assert len(plain.model.head.entries) == 2 * len(classes)
+    names = plain.model.encoded_names
     named = Inferencer(cfg, weights, things=[f'{classes[i]}s' for i in things])
     plain.ask(['kite'])
     plain.ask(None)
@@ -75,6 +76,7 @@ def test_the_config_s_own_classes_keep_all_their_names(tmp_path, monkeypatch):
     for segment in (plain, named, closer):
         assert segment.things['panoptic'] == things
         assert segment.classes['panoptic'] == tuple(classes)
+        assert segment.model.encoded_names == names
         again = segment(picture)
         for task, expected in own.items():
             assert again[task].scores.tolist() == expected.scores.tolist()

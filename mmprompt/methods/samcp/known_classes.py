@@ -6,6 +6,8 @@ on a class through the embedding of its names only.
 
 from collections.abc import Iterable, Sequence
 
+from mmprompt.common.plain_names import plain_name
+
 Groups = Sequence[Sequence[str]]
 
 
@@ -28,9 +30,5 @@ def flat(classes: Sequence[str], names: Groups | None) -> tuple[str, ...]:
 
 def known_among(groups: Groups, known: Iterable[str]) -> list[bool]:
     """Of which groups any name is known, but for case, hyphens and underscores."""
-    known = {_plain(name) for name in known}
-    return [any(_plain(name) in known for name in group) for group in groups]
-
-
-def _plain(name: str) -> str:
-    return ' '.join(name.lower().replace('-', ' ').replace('_', ' ').split())
+    known = {plain_name(name) for name in known}
+    return [any(plain_name(name) in known for name in group) for group in groups]
