@@ -39,8 +39,8 @@ def encode_with_clip(
     """Embeddings of class names, one entry for each name of a class.
 
     An entry is the mean over templates of unit embeddings, brought to unit length. What weights of
-    a tag or of a file gave is kept for the next run (`TextBank.cached`); for other names in this one
-    the text encoder is.
+    a tag or of a file gave is kept for the next run (`TextBank.cached`); the text encoder is
+    kept for other names in this one.
 
     Args:
         names: C classes, each a name or a list of names.
