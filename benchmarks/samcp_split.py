@@ -20,14 +20,16 @@ from mmprompt.apis.csv_rows import put_row
 from mmprompt.apis.generate_patches import build_generator
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.patch_images import images_of_config
+from mmprompt.apis.pipelines import PATCHES, step_name, steps_of, without_truth
+from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.registry import MODELS
 
 PARTS = ('making', 'rest')
 HEADER = (
-    'config', 'generator', 'machine', 'images', 'pixels', 'patches', 'patches (s)', 'the rest (s)',
-    'total (s)', '% patches',
+    'config', 'label', 'generator', 'machine', 'images', 'pixels', 'patches', 'patches (s)',
+    'the rest (s)', 'total (s)', '% patches',
 )  # fmt: skip
 
 
@@ -39,20 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--generator', nargs='+', default=['felzenszwalb'], metavar='NAME')
     add('--generator-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE',
         help='of all of them, such as weights=FILE points_per_side=16')  # fmt: skip
+    add('--label', metavar='NAME',
+        help='of the row, for one of several settings of a generator (its name)')  # fmt: skip
     add('--images', type=int, default=5, help='evenly chosen (5)')
     add('--head', metavar='FILE', help='head.safetensors; without it the head is random')
 
 
 def inference_steps(cfg: Config, store: Path) -> list[dict]:
     """The test pipeline without truth, on other patches."""
-    kept = []
-    for step in cfg.test_dataloader.dataset.pipeline:
-        name = str(step['type']).split('.')[-1]
-        if name == 'LoadPatches':
-            kept.append({**step, 'store': str(store)})
-        elif name == 'LoadImageFromFile' or not name.startswith('Load'):
-            kept.append(dict(step))
-    return kept
+    steps = (dict(step) for step in without_truth(steps_of(cfg.test_dataloader)))
+    return [step | dict(store=str(store)) if step_name(step) == PATCHES else step for step in steps]
 
 
 def build_split(name: str, options: argparse.Namespace):
@@ -104,7 +102,15 @@ def split_rows(options: argparse.Namespace, medians) -> list[tuple]:
     Args:
         options: of the command line.
         medians: (workers, parts, options) -> seconds by worker and part.
+
+    Raises:
+        UserError: one label for several generators.
     """
+    if options.label and len(options.generator) > 1:
+        raise UserError(
+            f'--label: expected one generator with it, found {" ".join(options.generator)}. Run '
+            f'the others by themselves.'
+        )
     rows = []
     config = Path(options.config).stem
     threads = f', {options.threads} threads' if options.threads else ''
@@ -120,7 +126,7 @@ def split_rows(options: argparse.Namespace, medians) -> list[tuple]:
         facts = worker.parameters
         making, rest = (seconds[name, part] / facts['images'] for part in PARTS)
         rows.append((
-            config, name, machine, str(facts['images']), facts['pixels'],
+            config, options.label or name, name, machine, str(facts['images']), facts['pixels'],
             f'{facts["patches"]:.0f}', f'{making:.3f}', f'{rest:.3f}', f'{making + rest:.3f}',
             f'{100 * making / (making + rest):.0f}',
         ))  # fmt: skip
@@ -128,11 +134,11 @@ def split_rows(options: argparse.Namespace, medians) -> list[tuple]:
 
 
 def keep(rows: list[tuple], path: Path) -> None:
-    """Put rows into a CSV file, in place of those of the same config and generator."""
+    """Put rows into a CSV file, in place of those of the same config and label."""
     for row in rows:
         named = dict(zip(HEADER, row, strict=True))
         put_row(path, HEADER, named, _key)
 
 
 def _key(row: dict) -> tuple[str, str]:
-    return row['config'], row['generator']
+    return row['config'], row['label']

@@ -195,7 +195,13 @@ def test_the_time_of_samcp_is_split_between_patches_and_the_rest(tmp_path):
     assert min(making, rest) > 0 and total == pytest.approx(making + rest, abs=2e-3)
     assert (row['generator'], row['images']) == ('felzenszwalb', '2')
     assert 0 < float(row['patches']) and row['patches'] in again.stdout
+    smooth = ['--generator-options', 'sigma=0.8', '--label', 'felzenszwalb-smooth']
+    other = run('samcp', *small, *out, *smooth)
+    assert other.returncode == 0, other.stderr
     times = read_times(tmp_path / 'samcp_split.csv')
+    assert times[('nano', 'streets'), 'other', 'total (s)'][0] > 0
+    both = run('samcp', *small, '--generator', 'felzenszwalb', 'sam', '--label', 'x')
+    assert both.returncode and '--label: expected one generator' in both.stderr
     assert times[('nano', 'streets'), 'all', 'total (s)'] == [total]
 
 

@@ -102,15 +102,13 @@ class SAMCPResults:
 
 def read_times(path: Path) -> dict[tuple[Place, str, str], list[float]]:
     """Seconds per image by study, row and column, as benchmarks/samcp.py wrote them."""
-    columns = ('config', 'generator', MAKING, REST, TOTAL)
+    columns = ('config', 'label', MAKING, REST, TOTAL)
     found: dict[tuple[Place, str, str], list[float]] = {}
     for row in read_csv(path, columns, others=True, mend='Measure again.'):
         for place, study in STUDIES.items():
-            for name, generator in study.generators.items():
-                if (Path(study.test_leaf or study.leaf).stem, generator) == (
-                    row['config'],
-                    row['generator'],
-                ):
+            leaf = Path(study.test_leaf or study.leaf).stem
+            for name, label in study.generators.items():
+                if (leaf, label) == (row['config'], row['label']):
                     for column in columns[2:]:
                         found[place, name, column] = [float(row[column])]
     return found

@@ -136,12 +136,17 @@ def test_tables_are_made_of_finished_cells(tmp_path, capsys):
 
 
 def test_times_and_methods_of_others_stand_in_the_table(tmp_path, capsys):
-    heads = ('config', 'generator', 'patches (s)', 'the rest (s)', 'total (s)', 'further')
-    line = ('samcp_nano_streets', 'felzenszwalb', '0.5', '0.25', '0.75', 'x')
-    write_csv(tmp_path / 'samcp_split.csv', heads, [dict(zip(heads, line))])
+    heads = ('config', 'label', 'generator', 'patches (s)', 'the rest (s)', 'total (s)', 'further')
+    lines = (
+        ('samcp_nano_streets', 'felzenszwalb', 'felzenszwalb', '0.5', '0.25', '0.75', 'x'),
+        ('samcp_nano_streets', 'felzenszwalb-smooth', 'felzenszwalb', '0.4', '0.2', '0.6', 'x'),
+    )
+    write_csv(tmp_path / 'samcp_split.csv', heads, [dict(zip(heads, line)) for line in lines])
     assert tables.main(['samcp', '11', '13', '--out', str(tmp_path), '--limit', '0']) == 0
     shown = capsys.readouterr().out
     assert '| everything | 0.50 | 0.25 | 0.75 | - | - | - | *3.41* | *0.21* | *3.62* |' in shown
+    smooth = '| tested on patches of Felzenszwalb on smoothed images | 0.40 | 0.20 | 0.60 | - |'
+    assert smooth in shown
     assert '| FC-CLIP |  |  |  |  |  |  | *0.00* | *0.24* |' in shown
     assert '| OVSAM, Swin-B |  |  | *36.7* | *57.2* |' in shown
 
