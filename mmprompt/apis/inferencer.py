@@ -15,6 +15,7 @@ import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.finer import MARGIN
 from mmprompt.apis.images import as_picture, read_frames, read_picture
+from mmprompt.apis.pipelines import steps_of, without_truth
 from mmprompt.apis.predictions import Prediction
 from mmprompt.apis.samcp_loading import is_samcp
 from mmprompt.apis.samcp_segmenter import ALL, RESULTS, SAMCPSegmenter
@@ -27,8 +28,6 @@ from mmprompt.foundation.patch_generators import PatchGenerator
 from mmprompt.methods.ssprompt.many import ManyPrompts
 from mmprompt.registry import MODELS
 
-#: In the names of transforms that load the truth, which an image to predict does not have.
-TRUTH = ('Annotations', 'CityscapesPanoptic', 'PanopticFromLabels')
 Image = str | Path | np.ndarray
 Predictions = dict[str, Prediction]
 BASES = ('.safetensors', '.pt', '.pth')
@@ -310,12 +309,7 @@ class Inferencer:
         self.model.load_base()
         if prompt is not None:
             self.model.load_prompt(PromptFile.load(prompt, kinds=('prompt', 'head')))
-        dataset = self.config.test_dataloader.dataset
-        while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper around it
-            dataset = dataset.dataset
-        steps = dataset.pipeline
-        asks = [any(word in step['type'] for word in TRUTH) for step in steps]
-        self._pipeline = Compose([step for step, truth in zip(steps, asks) if not truth])
+        self._pipeline = Compose(without_truth(steps_of(self.config.test_dataloader)))
 
     @torch.no_grad()
     def __call__(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
+from mmprompt.apis.pipelines import step_name, steps_of, without_truth
 from mmprompt.common.checkpoint import fingerprint
 from mmprompt.common.errors import UserError
 from mmprompt.common.hooks import check_base, note_training
@@ -119,14 +120,14 @@ def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:
         UserError: the config has no test data with patches.
     """
     steps = steps_of(config.get('test_dataloader'))
-    loading = next((step for step in steps if _name(step) == 'LoadPatches'), None)
+    loading = next((step for step in steps if step_name(step) == 'LoadPatches'), None)
     if loading is None:
         raise UserError(
             f'{config.filename}: expected a test pipeline with LoadPatches, found '
-            f'{[_name(step) for step in steps] or "none"}. Give the config of the training.'
+            f'{[step_name(step) for step in steps] or "none"}. Give the config of the training.'
         )
     loading = {k: v for k, v in loading.items() if k not in ('type', 'store')}
-    return LoadPatches('', **loading), [s for s in steps if not _name(s).startswith('Load')]
+    return LoadPatches('', **loading), without_truth(steps, keep=())
 
 
 def training_patches(config: Config) -> dict[str, Any] | None:
@@ -136,7 +137,7 @@ def training_patches(config: Config) -> dict[str, Any] | None:
         `generator` and `settings`; if the store is not here, `missing` alone, where it should be.
     """
     for step in steps_of(config.get('train_dataloader')):
-        if _name(step) == 'LoadPatches':
+        if step_name(step) == 'LoadPatches':
             store = step['store']
             try:
                 meta = PatchStore(store).meta
@@ -145,15 +146,3 @@ def training_patches(config: Config) -> dict[str, Any] | None:
                 return dict(missing=', '.join(os.path.abspath(file) for file in files))
             return dict(generator=meta['generator'], settings=meta.get('settings'))
     return None
-
-
-def steps_of(loader: ConfigDict | None) -> list[dict]:
-    """The pipeline of a data loader's config, whatever wraps its data set; empty without one."""
-    dataset = (loader or {}).get('dataset') or {}
-    while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper around it
-        dataset = dataset['dataset']
-    return list(dataset.get('pipeline') or [])
-
-
-def _name(step: Mapping) -> str:
-    return str(step['type']).split('.')[-1]

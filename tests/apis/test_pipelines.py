@@ -1,0 +1,22 @@
+"""Pipelines without truth."""
+
+import pytest
+
+from mmprompt.apis.pipelines import step_name, steps_of, without_truth
+
+STEPS = (
+    'LoadImageFromFile', 'mmprompt.LoadPatches', 'mmseg.LoadAnnotations', 'PanopticFromLabels',
+    'LoadCocoInstances', 'LoadAnnotationsFromCocoPanoptic', 'LoadCityscapesPanoptic', 'LoadUnits',
+    'DetResize', 'PackPatchInputs',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_what_loads_or_makes_truth_is_left_out(wrapped):
+    dataset = dict(pipeline=[dict(type=name) for name in STEPS])
+    steps = steps_of(dict(dataset=dict(dataset=dataset) if wrapped else dataset))
+    names = [step_name(step) for step in without_truth(steps)]
+    assert names == ['LoadImageFromFile', 'LoadPatches', 'DetResize', 'PackPatchInputs']
+    names = [step_name(step) for step in without_truth(steps, keep=())]
+    assert names == ['DetResize', 'PackPatchInputs']
+    assert steps_of(None) == steps_of(dict(dataset=dict(type='A'))) == []
