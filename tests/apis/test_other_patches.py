@@ -14,6 +14,8 @@ from mmprompt.common.checkpoint import save_tensors
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.patches import PatchSet
+from mmprompt.common.prompt_file import PromptFile
+from mmprompt.common.strict_loader import load_strict
 from mmprompt.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -88,6 +90,9 @@ def test_weights_are_measured_on_patches_of_another_generator(tmp_path, monkeypa
     cfg.train_dataloader.dataset = dict(pipeline=[])
     cfg.work_dir = str(tmp_path / 'checkpoint')
     last = next(weights.parent.glob('*.pth'))
+    recipe = load_strict(last)['mmprompt']['recipe']
+    assert recipe['names'] == PromptFile.load(weights, ('head',)).recipe['names']
+    assert recipe['names'][0] == [cfg.model.classes[0]]
     measure(cfg.copy(), last)
     assert told not in _logs(cfg)
     measure(cfg.copy(), last, patches=other)
