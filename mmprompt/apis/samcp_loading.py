@@ -20,7 +20,7 @@ from mmprompt.common.text_bank import Names, TextBank
 from mmprompt.common.texts import Texts
 from mmprompt.datasets.patches import LoadPatches
 from mmprompt.methods.samcp import SAMCPDetector
-from mmprompt.methods.samcp.text import read_text
+from mmprompt.methods.samcp.text import pick_rows, read_text
 from mmprompt.registry import MODELS
 
 
@@ -98,19 +98,12 @@ def read_names(text: str | Mapping, own: Sequence[str], names: Names, dim: int) 
     if Path(text).suffix == '.npy':
         return read_text(dict(array=text, names=list(own)), names, dim)
     bank = TextBank.load(text)
-    groups = [[name] if isinstance(name, str) else list(name) for name in names]
-    places = {name: row for row, name in enumerate(bank.classes)}
-    lost = [name for group in groups for name in group if name not in places]
-    if lost:
-        raise UserError(
-            f'{text}: expected a row for each class, found none for '
-            f'{", ".join(map(repr, lost[:10]))} among its {len(places)} names. Make a bank of '
-            f'these names with tools/encode_class_names.py, by the encoder that made this one.'
-        )
-    rows = [places[name] for group in groups for name in group]
-    class_of = [place for place, group in enumerate(groups) for _ in group]
-    classes = torch.tensor(class_of, dtype=torch.long)
-    return Texts(bank.embeddings[rows].float(), classes, groups)
+    mend = (
+        'Make a bank of these names with tools/encode_class_names.py, by the encoder that made '
+        'this one.'
+    )
+    rows = bank.embeddings[: len(bank.classes)].float()
+    return pick_rows(rows, bank.classes, names, text, mend)
 
 
 def picture_steps(config: Config) -> tuple[LoadPatches, list[dict]]:

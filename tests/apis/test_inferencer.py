@@ -71,6 +71,10 @@ def test_things_of_a_prompt_file_are_known_again(config, tmp_path):
     assert segment.things == {'panoptic': (2, 13), 'zero-shot': (1,)}
     said = Inferencer(config.model.base, prompts=[path], things=['sky'])
     assert said.things == {'panoptic': (10,)}
+    named = Inferencer(config.model.base, texts=['Road', ['wall', 'Truck'], 'sky'])
+    assert named.things == {'zero-shot': (1,)}
+    said = Inferencer(config.model.base, texts=['sky', ['wall', 'truck']], things=['TRUCK'])
+    assert said.things == {'zero-shot': (1,)}
 
 
 def test_a_panoptic_config_needs_no_truth(config, image):

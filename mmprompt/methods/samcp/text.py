@@ -1,6 +1,6 @@
 """Class embeddings of a config's ``text``, whatever made them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from mmprompt.foundation.seem.class_names import make_text_bank
 from mmprompt.foundation.seem.name_files import read_name_file
 from mmprompt.foundation.seem.tokenizer import flatten_names
 
-__all__ = ['Texts', 'read_text']
+__all__ = ['Texts', 'pick_rows', 'read_text']
 ENCODER = "model.head.text=dict(clip='ViT-B-32-quickgelu', pretrained='openai')"
 
 
@@ -89,19 +89,38 @@ def _by_name(text: Mapping, classes: Names) -> Texts:
             f'{text["array"]}: expected the names of its {len(rows)} rows, found none. Give '
             f'model.head.text.names, or the path alone for one row a class.'
         )
-    groups, words, class_of = _entries(classes)
-    places = {group[0]: i for i, group in enumerate(flatten_names(_names(names)))}
-    if len(places) != len(rows):
+    known = [group[0] for group in flatten_names(_names(names))]
+    if len(set(known)) != len(rows):
         raise UserError(
             f'{text["array"]}: expected one name for each of its {len(rows)} rows, found '
-            f'{len(places)} different ones. Correct model.head.text.names.'
+            f'{len(set(known))} different ones. Correct model.head.text.names.'
         )
+    mend = f'A text encoder makes rows of any name, best the one that made these: {ENCODER}'
+    return pick_rows(rows, known, classes, text['array'], mend)
+
+
+def pick_rows(
+    rows: Tensor, names: Sequence[str], classes: Names, file: str | Path, mend: str
+) -> Texts:
+    """Embeddings of classes from rows that have names.
+
+    Args:
+        rows: (R, D).
+        names: R names.
+        classes: C classes, each a name or a list of names.
+        file: where the rows are from, for the error.
+        mend: what to do about a name without a row, for the error.
+
+    Raises:
+        UserError: a name has no row.
+    """
+    groups, words, class_of = _entries(classes)
+    places = {name: row for row, name in enumerate(names)}
     lost = [word for word in words if word not in places]
     if lost:
         raise UserError(
-            f'{text["array"]}: expected a row for each of the classes, found none for '
-            f'{", ".join(map(repr, lost[:10]))} among its {len(rows)} names. A text encoder makes '
-            f'rows of any name, best the one that made these: {ENCODER}'
+            f'{file}: expected a row for each of the classes, found none for '
+            f'{", ".join(map(repr, lost[:10]))} among its {len(places)} names. {mend}'
         )
     return Texts(rows[[places[word] for word in words]], class_of, groups)
 
