@@ -259,7 +259,7 @@ class Inferencer:
         self,
         texts: Names | None,
         things: Sequence[str] | None = None,
-        also: Sequence[str] = (),
+        also: Names = (),
     ) -> None:
         """Ask for other classes from now on; of SAM-CP, whose weights know no class names.
 

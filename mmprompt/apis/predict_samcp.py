@@ -38,7 +38,8 @@ def predict_samcp(args: argparse.Namespace) -> int:
     rules, things = parse_finer(args.finer or []), read_names(args.things)
     asked = [each for texts in lists.values() for each in _names(segmenter, texts)]
     levels_of(rules, [each if isinstance(each, str) else each[0] for each in asked])
-    also = (*asked, *classes_of(rules))  # a thing, or a class to be looked into, may be of any list
+    finer = [each for texts in rules.values() for each in texts]
+    also = (*asked, *finer)  # of any list may be a thing, or a class to be looked into
     jobs = {
         name: _Job(segmenter, texts, things, also, rules, args) for name, texts in lists.items()
     }

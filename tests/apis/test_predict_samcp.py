@@ -93,13 +93,16 @@ def test_a_second_call_goes_on_and_other_texts_of_that_name_are_refused(run, tmp
 def test_things_and_finer_classes_may_be_of_any_of_several_lists(run, tmp_path, capsys):
     write_scene(tmp_path / 'a.png')
     lists = ['--texts', 'x=sky; car', '--texts', 'y=road; kite']
-    options = [*lists, '--things', 'Kite; car', '--finer', 'road: wheel', '--finer', 'wheel: arm']
+    options = [*lists, '--things', 'Kite; car; head', '--finer', 'road: wheel', '--finer',
+               'wheel: arm, head']  # fmt: skip
     assert run(tmp_path / 'a.png', options=options) == 0
     out = tmp_path / 'out'
     for name, folders in (('x', []), ('y', ['finer', 'finer-2'])):
         described = json.loads((out / name / 'panoptic/classes.json').read_text())['classes']
         assert [c['isthing'] for c in described] == [0, 1]
         assert sorted(p.name for p in (out / name).glob('finer*')) == folders
+    (arm,) = json.loads((out / 'y/finer-2/classes.json').read_text())['classes']
+    assert (arm['name'], arm['isthing']) == ('arm', 1), 'by its second name'
     # What one of them cannot do is said before the other writes anything.
     for wrong in (
         ['--texts', 'z=sky; zebra'],
