@@ -1,6 +1,8 @@
 """Metrics on two processes: the same as on one, whatever the number of images."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,13 +84,13 @@ def measure(count: int) -> dict[str, float]:
     return evaluator.evaluate(len(data))
 
 
-def work(rank: int, meeting: str, out: str) -> None:
-    """What each of two processes does; they meet in a file, since others may take a port."""
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{meeting}', rank=rank, world_size=2
-    )
+def work(out: str) -> None:
+    """What each of two processes does."""
+    torch.distributed.init_process_group('gloo')
     found = [measure(count) for count in COUNTS]
-    if rank == 0:
+    # None leaves while the other may still ask it for something.
+    torch.distributed.barrier()
+    if torch.distributed.get_rank() == 0:
         Path(out).write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
@@ -96,15 +98,22 @@ def work(rank: int, meeting: str, out: str) -> None:
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='needs torch.distributed')
 def test_two_processes_measure_what_one_does(tmp_path):
     """Of 7 images one process gets four, the other three and then the first one again."""
-    meeting, out = tmp_path / 'meeting', tmp_path / 'found.json'
-    # Not by torch.multiprocessing, whose children would import this file by a name of pytest's.
-    commands = [[sys.executable, __file__, str(rank), str(meeting), str(out)] for rank in range(2)]
-    children = [subprocess.Popen(command) for command in commands]
-    try:
-        assert [child.wait(timeout=300) for child in children] == [0, 0]
-    finally:
-        for child in children:
-            child.kill()
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    out = tmp_path / 'found.json'
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']
+    command += ['--master_addr', '127.0.0.1', '--master_port', str(port), __file__, str(out)]
+    changed = dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    done = subprocess.run(
+        command,
+        env=os.environ | changed,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
     wanted = [measure(count) for count in COUNTS]
     assert out.read_text() == json.dumps(wanted)  # NaN for what is undefined
     names = ('PQ', 'AP', 'Dice', 'Dice_mean_of_images')
@@ -113,4 +122,4 @@ def test_two_processes_measure_what_one_does(tmp_path):
 
 
 if __name__ == '__main__':
-    work(int(sys.argv[1]), *sys.argv[2:])
+    work(sys.argv[1])
