@@ -3,7 +3,7 @@
 # split (train, val):
 #   python tools/generate_patches.py configs/_base_/datasets/samcp_ade20k.py \
 #       --generator sam --split train
-_base_ = './ade20k-panoptic-classes.py'
+_base_ = ['./ade20k-panoptic-classes.py', './samcp-evaluators.py']
 dataset_type = 'CocoPanopticSegDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/ADEChallengeData2016'
 train_patches = 'data/patches/samcp_ade20k_train_sam.db'
@@ -63,9 +63,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type='PanopticQuality'),
-    dict(type='InstanceAP', boxes=True),
-    dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
-]
-test_evaluator = val_evaluator

@@ -2,29 +2,26 @@
 # what AP is measured against. docs/datasets.md says where to get it. For each split (train, val):
 #   python tools/generate_patches.py configs/_base_/datasets/samcp_coco-panoptic.py \
 #       --generator sam --split train
-_base_ = './coco-panoptic-classes.py'
+_base_ = ['./coco-panoptic-classes.py', './samcp-augmentation.py', './samcp-evaluators.py']
 dataset_type = 'CocoPanopticSegDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/coco'
 train_patches = 'data/patches/samcp_coco-panoptic_train_sam.db'
 val_patches = 'data/patches/samcp_coco-panoptic_val_sam.db'
 max_patches = None
 
-# Short side 480 to 800, or first 400 to 600, cut to 384 to 600, and then 480 to 800.
-short_sides = [(side, 1333) for side in range(480, 801, 32)]
-resize = dict(type='DetRandomChoiceResize', scales=short_sides, keep_ratio=True)
-resize_first = dict(
-    type='DetRandomChoiceResize',
-    scales=[(400, 65536), (500, 65536), (600, 65536)],
-    keep_ratio=True,
-)
-crop = dict(type='DetRandomCrop', crop_type='absolute_range', crop_size=(384, 600))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadPatches', store=train_patches, max_patches=max_patches),
     dict(type='LoadAnnotationsFromCocoPanoptic'),
     dict(type='LoadUnits', keep_truth=False),
     dict(type='DetRandomFlip', prob=0.5),
-    dict(type='RandomChoice', transforms=[[resize], [resize_first, crop, resize]]),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [{{_base_.resize}}],
+            [{{_base_.resize_first}}, {{_base_.crop}}, {{_base_.resize}}],
+        ],
+    ),
     dict(type='PackPatchInputs'),
 ]
 test_pipeline = [
@@ -68,9 +65,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type='PanopticQuality'),
-    dict(type='InstanceAP', boxes=True),
-    dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
-]
-test_evaluator = val_evaluator

@@ -6,7 +6,7 @@
 #   python tools/generate_patches.py --images data/coco128/images --generator mobile-sam \
 #       --points-per-side 16 --denser 1 --crops none --dtype bfloat16 \
 #       --out data/patches/coco128_mobile-sam.db
-_base_ = './coco-classes.py'
+_base_ = ['./coco-classes.py', './samcp-evaluators.py']
 dataset_type = 'CocoInstanceSegDataset'
 data_root = 'data/coco128'
 train_patches = val_patches = 'data/patches/coco128_mobile-sam.db'
@@ -59,9 +59,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type='PanopticQuality'),
-    dict(type='InstanceAP', boxes=True),
-    dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
-]
-test_evaluator = val_evaluator

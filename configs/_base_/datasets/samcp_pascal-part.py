@@ -5,6 +5,9 @@
 # Patches, for each split (train, val):
 #   python tools/generate_patches.py configs/_base_/datasets/samcp_pascal-part.py \
 #       --generator sam --split train
+# Masks overlap, and AP is what the paper reports; PQ and mIoU are of the map in which the smaller
+# mask hides the larger.
+_base_ = ['./samcp-augmentation.py', './samcp-evaluators.py']
 dataset_type = 'CocoInstanceSegDataset'
 data_root = '{{$MMPROMPT_DATA:data}}/pascal_part'
 part_names = (
@@ -39,15 +42,6 @@ train_patches = 'data/patches/samcp_pascal-part_train_sam.db'
 val_patches = 'data/patches/samcp_pascal-part_val_sam.db'
 max_patches = None
 
-# Short side 480 to 800, or first 400 to 600, cut to 384 to 600, and then 480 to 800, as on COCO.
-short_sides = [(side, 1333) for side in range(480, 801, 32)]
-resize = dict(type='DetRandomChoiceResize', scales=short_sides, keep_ratio=True)
-resize_first = dict(
-    type='DetRandomChoiceResize',
-    scales=[(400, 65536), (500, 65536), (600, 65536)],
-    keep_ratio=True,
-)
-crop = dict(type='DetRandomCrop', crop_type='absolute_range', crop_size=(384, 600))
 # An eye is in a head, and a head in a dog: the region of a class is all of its masks.
 units = dict(type='LoadUnits', whole_regions=True)
 train_pipeline = [
@@ -56,7 +50,13 @@ train_pipeline = [
     dict(type='LoadAnnotationsFromCocoInstances'),
     dict(units, keep_truth=False),
     dict(type='DetRandomFlip', prob=0.5),
-    dict(type='RandomChoice', transforms=[[resize], [resize_first, crop, resize]]),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [{{_base_.resize}}],
+            [{{_base_.resize_first}}, {{_base_.crop}}, {{_base_.resize}}],
+        ],
+    ),
     dict(type='PackPatchInputs'),
 ]
 test_pipeline = [
@@ -97,11 +97,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-# Masks overlap, and AP is what the paper reports; PQ and mIoU are of the map in which the smaller
-# mask hides the larger.
-val_evaluator = [
-    dict(type='PanopticQuality'),
-    dict(type='InstanceAP', boxes=True),
-    dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
-]
-test_evaluator = val_evaluator
