@@ -17,9 +17,9 @@ from mmengine.registry import init_default_scope
 
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config
 from mmprompt.apis.csv_rows import put_row
-from mmprompt.apis.generate_patches import build_generator
 from mmprompt.apis.images import read_picture
-from mmprompt.apis.patch_images import images_of_config
+from mmprompt.apis.patches.generate import build_generator
+from mmprompt.apis.patches.images import images_of_config
 from mmprompt.apis.pipelines import PATCHES, step_name, steps_of, without_truth
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStoreWriter

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmprompt.apis.generate_patches import parse as parse_options
+from mmprompt.apis.patches.generate import parse as parse_options
 from mmprompt.foundation.seem.decoder import MAX_POINTS
 from mmprompt.methods.ssprompt.methods import choose
 

@@ -9,7 +9,8 @@ import pytest
 import tiny  # noqa: F401  (makes Runners start fast)
 from bad_inputs import CASES, build
 
-from mmprompt.apis import few_shot, test, train
+from mmprompt.apis import test, train
+from mmprompt.apis.prepare import few_shot
 from mmprompt.common.prompt_file import PromptFile
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -174,7 +174,7 @@ def test_the_time_of_samcp_is_split_between_patches_and_the_rest(tmp_path):
     pytest.importorskip('skimage')
     from toy_samcp_runs import make_config, write_data
 
-    from mmprompt.apis.samcp_tables import read_times
+    from mmprompt.apis.reproduce.samcp_tables import read_times
 
     write_data(tmp_path, images=3)
     cfg = make_config(tmp_path, tmp_path / 'work')

@@ -78,7 +78,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmprompt_doctor
-from mmprompt.apis import few_shot, test, train
+from mmprompt.apis.prepare import few_shot
+from mmprompt.apis import test
+from mmprompt.apis import train
 from mmprompt.datasets.streets import command
 
 torch.set_num_threads(1)

@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
 import mmprompt  # noqa: F401
-from mmprompt.apis.class_prior import main as count_classes
 from mmprompt.apis.cli import find_config
+from mmprompt.apis.prepare.class_prior import main as count_classes
 from mmprompt.common.checkpoint import install_strict_loader
 from mmprompt.common.class_prior import read_class_prior
 

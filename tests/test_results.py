@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmprompt.apis.cell_rows import cell_of, read_rows
-from mmprompt.apis.cells import VARIANTS, Cell
 from mmprompt.apis.csv_rows import read_csv
 from mmprompt.apis.markdown import grid
-from mmprompt.apis.suites import INSTANCE, PANOPTIC, SEMANTIC, SUITES
+from mmprompt.apis.reproduce.cell_rows import cell_of, read_rows
+from mmprompt.apis.reproduce.cells import VARIANTS, Cell
+from mmprompt.apis.reproduce.suites import INSTANCE, PANOPTIC, SEMANTIC, SUITES
 from mmprompt.apis.task_table import TASK_COLUMNS, number
 
 ROOT = Path(__file__).resolve().parent.parent

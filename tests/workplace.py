@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from toy import write_base
 
-from mmprompt.apis.learn import main
+from mmprompt.apis.learn.command import main
 
 
 class Workplace:

@@ -1,8 +1,8 @@
-"""See `python tools/convert_seem.py --help`; the work is done in mmprompt.apis.convert."""
+"""See `python tools/convert_seem.py --help`; done by mmprompt.apis.prepare.convert."""
 
 import sys
 
-from mmprompt.apis.convert import main
+from mmprompt.apis.prepare.convert import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.encode import main
+from mmprompt.apis.prepare.encode import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -1,8 +1,8 @@
-"""See `python tools/generate_patches.py --help`; the work is in mmprompt.apis.generate_patches."""
+"""See `python tools/generate_patches.py --help`; done by mmprompt.apis.patches.generate."""
 
 import sys
 
-from mmprompt.apis.generate_patches import main
+from mmprompt.apis.patches.generate import main
 
 if __name__ == '__main__':
     sys.exit(main())

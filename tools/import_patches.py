@@ -1,8 +1,8 @@
-"""See `python tools/import_patches.py --help`; the work is done in mmprompt.apis.patch_import."""
+"""See `python tools/import_patches.py --help`; done by mmprompt.apis.patches.imports."""
 
 import sys
 
-from mmprompt.apis.patch_import import main
+from mmprompt.apis.patches.imports import main
 
 if __name__ == '__main__':
     sys.exit(main())

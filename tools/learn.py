@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.learn import main
+from mmprompt.apis.learn.command import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.pascal_part_to_coco import main
+from mmprompt.apis.prepare.pascal_part_to_coco import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -1,8 +1,8 @@
-"""See `python tools/patch_stats.py --help`; the work is done in mmprompt.apis.patch_stats."""
+"""See `python tools/patch_stats.py --help`; done by mmprompt.apis.patches.stats."""
 
 import sys
 
-from mmprompt.apis.patch_stats import main
+from mmprompt.apis.patches.stats import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.pictures import main
+from mmprompt.apis.pictures.command import main
 
 if __name__ == '__main__':
     sys.exit(main())

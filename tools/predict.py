@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.predict import main
+from mmprompt.apis.predict.command import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmprompt.apis.tables import main
+from mmprompt.apis.reproduce.command import main
 
 if __name__ == '__main__':
     sys.exit(main())

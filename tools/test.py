@@ -1,4 +1,4 @@
-"""See `python tools/test.py --help`; the work is done in mmprompt.apis.test."""
+"""See `python tools/test.py --help`; done by mmprompt.apis.test."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""See `python tools/train.py --help`; the work is done in mmprompt.apis.train."""
+"""See `python tools/train.py --help`; done by mmprompt.apis.train."""
 
 import sys
 

@@ -1,5 +1,5 @@
 """What command lines and notebooks call."""
 
-from mmprompt.apis.inferencer import Inferencer
+from mmprompt.apis.inference.inferencer import Inferencer
 
 __all__ = ['Inferencer']

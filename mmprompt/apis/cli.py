@@ -3,14 +3,17 @@
 import argparse
 import difflib
 import inspect
+import logging
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import MMLogger
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.processes import by_torchrun, first_to_fail, is_first, leave, meet
@@ -73,13 +76,26 @@ def find_config(path: str | Path) -> Config:
     """
     file = resolve_config(path)
     try:
-        # Laying the text out anew would take seconds at every start.
-        return Config.fromfile(str(file), format_python_code=False)
+        with _without_remarks():
+            # Laying the text out anew would take seconds at every start.
+            return Config.fromfile(str(file), format_python_code=False)
     except (SyntaxError, NameError, KeyError, OSError, ImportError) as error:
         raise UserError(
             f'{file}: expected a config that mmengine can read, found {type(error).__name__}: '
             f'{error}. Correct the file, or the _base_ file that it names.'
         ) from error
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Leave out the line that mmengine logs for each environment variable in each config."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def apply_options(cfg: Config, options: dict[str, Any] | None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmprompt.apis.cli import find_config, run_command_line, tools_folder
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
-from mmprompt.apis.inferencer import Inferencer
+from mmprompt.apis.inference.inferencer import Inferencer
 from mmprompt.apis.markdown import aligned_grid
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.errors import UserError

@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmprompt.apis.patch_source import differences
+from mmprompt.apis.inference.samcp_loading import training_patches
+from mmprompt.apis.patches.source import differences
 from mmprompt.apis.pipelines import steps_of
-from mmprompt.apis.samcp_loading import training_patches
 from mmprompt.common.errors import UserError
 from mmprompt.common.patch_store import PatchStore
 

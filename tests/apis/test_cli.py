@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger, print_log
 from torch.utils.data import DataLoader
 
 from mmprompt.apis.cli import (
@@ -29,6 +30,20 @@ def test_a_file_at_hand_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'mine.py').write_text('a = 1')
     assert find_config('mine.py').a == find_config('mine').a == 1
+
+
+def test_environment_variables_are_read_without_a_line_for_each(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMPROMPT_DATA', 'here')
+    (tmp_path / 'mine.py').write_text("a = '{{$MMPROMPT_DATA:data}}/b'")
+    (tmp_path / 'bad.py').write_text('a = (')
+    heard, logger = [], MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handle', lambda record: heard.append(record.getMessage()))
+    print_log('before', 'current')
+    assert find_config(tmp_path / 'mine.py').a == 'here/b'
+    with pytest.raises(UserError):
+        find_config(tmp_path / 'bad.py')
+    print_log('after', 'current')
+    assert heard == ['before', 'after']
 
 
 @pytest.mark.parametrize('text', ['a = (', "_base_ = 'none.py'", 'a = b'])

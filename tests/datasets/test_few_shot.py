@@ -7,7 +7,7 @@ import tiny
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from mmprompt.apis import few_shot as command
+from mmprompt.apis.prepare import few_shot as command
 from mmprompt.common.errors import UserError
 from mmprompt.datasets.few_shot import image_names, load_label, make_manifest, presence_matrix
 

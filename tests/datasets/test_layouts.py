@@ -16,7 +16,7 @@ from mmseg.datasets.transforms import Resize
 from mmseg.evaluation import IoUMetric
 from PIL import Image
 
-from mmprompt.apis.few_shot import main as make_split
+from mmprompt.apis.prepare.few_shot import main as make_split
 from mmprompt.common.errors import UserError
 from mmprompt.datasets.mapillary import MAPPINGS, Mapillary19Dataset
 

@@ -31,10 +31,16 @@ def test_one_clip_is_taken(tmp_path):
     check(dict(model=tiny_clip()), dict(clip=tiny_clip()))  # both at random
     check(dict(model='RN50', pretrained='openai'), 'rows.npy')
     check(dict(model='RN50', init_cfg=dict(checkpoint='x.pth')), TAG[1])
-    (tmp_path / 'a.bin').touch()
-    (tmp_path / 'b.bin').symlink_to(tmp_path / 'a.bin')
-    files = str(tmp_path / 'a.bin'), tmp_path / 'b.bin'
-    check(dict(model='RN50', pretrained=files[0]), dict(clip='RN50', pretrained=files[1]))
+
+
+def test_two_paths_of_one_file_are_one_clip_and_two_files_are_two(tmp_path):
+    one, same, other = (tmp_path / name for name in ('a.bin', 'b.bin', 'c.bin'))
+    one.touch()
+    other.touch()
+    same.symlink_to(one)
+    check(dict(model='RN50', pretrained=str(one)), dict(clip='RN50', pretrained=same))
+    with pytest.raises(UserError, match='one CLIP'):
+        check(dict(model='RN50', pretrained=str(one)), dict(clip='RN50', pretrained=other))
 
 
 @pytest.mark.parametrize('weights', ['FILE.safetensors', 'yfcc15m', None])

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from toy import toy_segmentor, write_base, write_streets
 
-from mmprompt.apis import few_shot
+from mmprompt.apis.prepare import few_shot
 from mmprompt.apis.train import train
 from mmprompt.common.prompt_file import PromptFile
 

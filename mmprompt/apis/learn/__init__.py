@@ -1,0 +1,1 @@
+"""``tools/learn.py``: from a folder of images and masks to a learned prompt."""

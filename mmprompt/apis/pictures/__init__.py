@@ -1,0 +1,1 @@
+"""``tools/pictures.py``: what finished runs have to show."""

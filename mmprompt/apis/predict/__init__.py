@@ -1,0 +1,1 @@
+"""``tools/predict.py``: its options, its prompts, the files that it writes."""

@@ -1,0 +1,1 @@
+"""What is made before a training: base files, text banks, splits, priors, annotations."""

@@ -1,0 +1,1 @@
+"""``tools/reproduce.py``: the papers' tables, cell by cell, paper beside measured."""
