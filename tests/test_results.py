@@ -11,9 +11,9 @@ from mmengine.config import Config
 
 from mmprompt.apis.csv_rows import read_csv
 from mmprompt.apis.markdown import grid
-from mmprompt.apis.reproduce.cell_rows import cell_of, read_rows
-from mmprompt.apis.reproduce.cells import VARIANTS, Cell
-from mmprompt.apis.reproduce.suites import INSTANCE, PANOPTIC, SEMANTIC, SUITES
+from mmprompt.apis.reproduce.ssprompt_cells import VARIANTS, Cell
+from mmprompt.apis.reproduce.ssprompt_rows import cell_of, read_rows
+from mmprompt.apis.reproduce.ssprompt_suites import INSTANCE, PANOPTIC, SEMANTIC, SUITES
 from mmprompt.apis.task_table import TASK_COLUMNS, number
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,8 +1,8 @@
-"""See `python tools/import_patches.py --help`; done by mmprompt.apis.patches.imports."""
+"""See `python tools/import_patches.py --help`; done by mmprompt.apis.patches.import_masks."""
 
 import sys
 
-from mmprompt.apis.patches.imports import main
+from mmprompt.apis.patches.import_masks import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -253,7 +253,7 @@ class OptionsAction(DictAction):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         for pair in values:
             if '=' not in pair:
-                parser.error(f'--cfg-options: expected KEY=VALUE, found {pair!r}')
+                parser.error(f'{option_string}: expected KEY=VALUE, found {pair!r}')
         super().__call__(parser, namespace, values, option_string)
 
 

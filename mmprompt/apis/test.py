@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import common_arguments, read_config, run_command_line
-from mmprompt.apis.other_patches import other_patches, use_patches
+from mmprompt.apis.patches.others import other_patches, use_patches
 from mmprompt.apis.running import prepare, running
 from mmprompt.apis.task_table import has_tasks, task_table
 from mmprompt.common.checkpoint import load_strict

@@ -2,7 +2,8 @@
 # images have none), 100 to train and 26 to test, with MobileSAM's patches. All classes are things.
 #   python tools/yolo_to_coco.py --images data/coco128_seg/images --labels data/coco128_seg/labels \
 #       --out data/coco128 --split train=100 val=rest --link
-# and the patches of both splits in one file (half a minute an image on a busy core):
+# and the patches of both splits in one file (half a minute an image on a busy core; --weights FILE
+# if mobile_sam.pt does not lie in weights/):
 #   python tools/generate_patches.py --images data/coco128/images --generator mobile-sam \
 #       --points-per-side 16 --denser 1 --crops none --dtype bfloat16 \
 #       --out data/patches/coco128_mobile-sam.db

@@ -1,7 +1,8 @@
 # SAM-CP in the open: CLIP's ConvNeXt-L stays as it is under an FPN, and CLIP's text encoder names
-# the classes with FC-CLIP's sentences. What was learned scores the classes of training, CLIP itself
-# those that it never saw (open_vocabulary, at test). A leaf adds `classes`, `head.thing_classes`
-# and, for classes with several names, `head.text.names`.
+# the classes with FC-CLIP's sentences. At test what was learned and CLIP's view of a merged mask
+# score every class together (open_vocabulary); `kappa_unseen` gives the classes that training never
+# saw another share of CLIP. A leaf adds `classes`, `head.thing_classes` and, for classes with
+# several names, `head.text.names`.
 #
 # The weights are fetched at the first start (1.4 GB); without a network give both places the file
 # of https://huggingface.co/laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup:

@@ -12,11 +12,11 @@ from mmengine.registry import init_default_scope
 from mmseg.structures import SegDataSample
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
+from mmprompt.apis.bases import is_samcp
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.images import as_picture, read_frames, read_picture
 from mmprompt.apis.inference.finer import MARGIN
 from mmprompt.apis.inference.predictions import Prediction
-from mmprompt.apis.inference.samcp_loading import is_samcp
 from mmprompt.apis.inference.samcp_segmenter import ALL, RESULTS, SAMCPSegmenter
 from mmprompt.apis.inference.things import thing_indices
 from mmprompt.apis.pipelines import steps_of, without_truth

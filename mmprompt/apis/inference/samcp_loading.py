@@ -24,12 +24,6 @@ from mmprompt.methods.samcp.text import pick_rows, read_text
 from mmprompt.registry import MODELS
 
 
-def is_samcp(config: Config) -> bool:
-    """Tell whether a config's model is a `SAMCPDetector`."""
-    kind = (config.get('model') or {}).get('type')
-    return isinstance(kind, str) and kind.split('.')[-1] == SAMCPDetector.__name__
-
-
 def load_samcp(
     config: Config, weights: str | os.PathLike, device: str | torch.device = 'cpu'
 ) -> tuple[SAMCPDetector, dict[str, Any]]:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmprompt.apis.bases import is_config
 from mmprompt.apis.cli import find_config, resolve_config, run_command_line
-from mmprompt.apis.learn import spm as learn_spm
+from mmprompt.apis.learn import spm
 from mmprompt.apis.learn.config import METHODS, Recipe, methods_of
 from mmprompt.apis.learn.prepare import Division, prepare
 from mmprompt.apis.learn.results import draw_pictures, write_table
@@ -62,7 +63,7 @@ def run_method(method: str, out: Path) -> dict:
         print(f'\n== train {METHODS[method]}: {parameters:,} parameters', flush=True)
         cfg.work_dir = str(folder)
         train(cfg, 'auto' if latest_checkpoint(folder) else None)
-        prompt = folder / learn_spm.files_of(method)[0]
+        prompt = folder / spm.files_of(method)[0]
     seconds = round(time.perf_counter() - start, 1) if prompt else None
     print(f'\n== measure {METHODS[method]}', flush=True)
     cfg.work_dir = str(folder / 'test')
@@ -72,7 +73,7 @@ def run_method(method: str, out: Path) -> dict:
         method=method,
         metrics=metrics,
         parameters=parameters,
-        bytes=sum((folder / n).stat().st_size for n in learn_spm.files_of(method) if prompt),
+        bytes=sum((folder / n).stat().st_size for n in spm.files_of(method) if prompt),
         seconds=seconds,
     )
     write_json(record, result)
@@ -115,11 +116,11 @@ def learn(
         print(f'picture: {path}')
     settings = manifest['settings']
     best = next((m for m in ('ssprompt', 'spm', *reversed(methods)) if m in methods), methods[0])
-    prompt = out / best / learn_spm.files_of(best)[0]
+    prompt = out / best / spm.files_of(best)[0]
     if prompt.is_file():
         print(f'prompt file: {prompt} ({prompt.stat().st_size:,} bytes)\non new images:')
         how = f'--base {settings["base"]} --short-side {settings["short_side"]}'
-        if learn_spm.is_config(settings['base']):
+        if is_config(settings['base']):
             how = f'--base {out}/configs/{best}.py'
         print(
             f'  python tools/predict.py IMAGE_OR_FOLDER {how} --prompts {prompt} '
@@ -222,11 +223,11 @@ def _check_arguments(args: argparse.Namespace) -> tuple[int, ...]:
 
 def _recipe(args: argparse.Namespace) -> tuple[Recipe, tuple[str, ...]]:
     """How to learn, and what; raises `UserError` for methods that the base cannot learn."""
-    base, prompted = args.base, learn_spm.is_config(args.base)
+    base, prompted = args.base, is_config(args.base)
     steps, lr, default, quick = STEPS, LR, DEFAULT, QUICK
     if prompted:
-        steps, lr = learn_spm.STEPS, learn_spm.LR
-        default, quick = tuple(learn_spm.METHODS), ('spm',)
+        steps, lr = spm.STEPS, spm.LR
+        default, quick = tuple(spm.METHODS), ('spm',)
         base = resolve_config(base)
     if '://' not in args.base:
         base = str(Path(base).resolve())

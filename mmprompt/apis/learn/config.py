@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from pprint import pformat
 
-from mmprompt.apis.learn import spm as learn_spm
+from mmprompt.apis.bases import is_config
+from mmprompt.apis.learn import spm
 from mmprompt.apis.learn.classes_file import Classes
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.files import atomic_file
@@ -24,7 +25,7 @@ METHODS = {
     'coop-csc': 'CoOp, class-specific',
     'locn': 'LOCN',
     'vspl': 'VSPL',
-    **learn_spm.METHODS,
+    **spm.METHODS,
 }
 SHORT_SIDE = 512  # the paper's
 
@@ -48,8 +49,8 @@ def base_facts(base: str) -> dict:
     Raises:
         UserError: it cannot be used.
     """
-    if learn_spm.is_config(base):
-        return learn_spm.base_facts(base)
+    if is_config(base):
+        return spm.base_facts(base)
     path = resolve_weights(base)
     metadata = read_metadata(path) if path.suffix == '.safetensors' else {}
     if (metadata.get('kind'), metadata.get('format')) != (KIND, FORMAT):
@@ -99,8 +100,8 @@ def write_configs(
 
 def methods_of(base: str) -> dict[str, str]:
     """Those of `METHODS` that a base can learn."""
-    prompted = learn_spm.is_config(base)
-    return {k: v for k, v in METHODS.items() if (k in learn_spm.METHODS) == prompted}
+    prompted = is_config(base)
+    return {k: v for k, v in METHODS.items() if (k in spm.METHODS) == prompted}
 
 
 def _leaf(out: Path, method: str) -> str:
@@ -108,11 +109,11 @@ def _leaf(out: Path, method: str) -> str:
     lines, prompt = [f'# {METHODS[method]} on your images.'], ''
     if method != 'zero-shot':
         lines.append(f'#   python tools/train.py {config} --work-dir {place}')
-        prompt = f' {place}/{learn_spm.files_of(method)[0]}'
+        prompt = f' {place}/{spm.files_of(method)[0]}'
     lines.append(f'#   python tools/test.py {config}{prompt} --work-dir {place}/test')
     lines.append("_base_ = './base.py'")
     changed = f'method={method!r}'
-    if method in learn_spm.METHODS:
+    if method in spm.METHODS:
         changed = f'backbone=dict(tuning={method!r})'
     lines.append(f'model = dict({changed})')
     if method == 'zero-shot':
@@ -157,9 +158,9 @@ def _model(classes: Classes, recipe: Recipe, facts: Mapping) -> dict:
 
 def _base(out, images, classes, palette, parts, recipe, facts, few_shot) -> str:
     """The text of ``base.py``; for the arguments see `write_configs`."""
-    if learn_spm.is_config(recipe.base):
-        prior = out.resolve() / learn_spm.CLASS_PRIOR
-        model = learn_spm.model_of(classes, facts['config'], prior)
+    if is_config(recipe.base):
+        prior = out.resolve() / spm.CLASS_PRIOR
+        model = spm.model_of(classes, facts['config'], prior)
     else:
         model = _model(classes, recipe, facts)
     model = pformat(model, width=96, sort_dicts=False)
@@ -207,7 +208,7 @@ test_evaluator = dict(type='ClassIoU')
 
 
 def _schedule(recipe: Recipe, val: bool) -> str:
-    decay = learn_spm.WEIGHT_DECAY if learn_spm.is_config(recipe.base) else 1e-4
+    decay = spm.WEIGHT_DECAY if is_config(recipe.base) else 1e-4
     return f"""\
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr={recipe.lr!r}, weight_decay={decay})

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmprompt.apis.learn import spm as learn_spm
+from mmprompt.apis.bases import is_config
+from mmprompt.apis.learn import spm
 from mmprompt.apis.learn.classes_file import read_classes
 from mmprompt.apis.learn.config import METHODS, Recipe, base_facts, short_side_of, write_configs
 from mmprompt.apis.learn.your_data import Data, Sources, read_data
@@ -30,7 +31,7 @@ from mmprompt.foundation.seem.class_names import make_text_bank
 
 MANIFEST = 'manifest.json'
 OURS = (
-    'labels', 'splits', 'configs', 'pictures', 'few_shot.json', learn_spm.CLASS_PRIOR, 'table.md',
+    'labels', 'splits', 'configs', 'pictures', 'few_shot.json', spm.CLASS_PRIOR, 'table.md',
     'table.csv',
 )  # fmt: skip
 
@@ -72,7 +73,7 @@ def check_words(sources: Sources, data_classes: Sequence, base: str) -> list[str
     Raises:
         UserError: the base's text encoder does not know a word.
     """
-    if learn_spm.is_config(base):
+    if is_config(base):
         return []  # to SPM, classes are numbers
     try:
         bank = make_text_bank(list(data_classes), base, None, shown_progress())
@@ -266,9 +267,9 @@ def _write(
         chosen = {n: np.asarray(Image.open(out / 'labels' / mask_name(n))) for n in few_shot.images}
         few_shot.dataset = dataset_record(parts['train'], chosen)
         few_shot.save(out / 'few_shot.json')
-    if learn_spm.is_config(recipe.base):
+    if is_config(recipe.base):
         chosen = parts['train'] if few_shot is None else few_shot.images
-        learn_spm.count_prior(out, data.classes.names, chosen)
+        spm.count_prior(out, data.classes.names, chosen)
     palette = [list(c) for c in data.classes.colours or _palette(len(data.classes.names))]
     write_configs(out, images, data.classes, palette, parts, recipe, facts, few_shot is not None)
     write_json(out / MANIFEST, manifest)  # last: it says that the rest is there

@@ -11,7 +11,7 @@ from mmprompt.apis.csv_rows import write_csv
 from mmprompt.apis.figures import colour_labels, draw_scenes, draw_weights
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inference.inferencer import Inferencer
-from mmprompt.apis.learn import spm as learn_spm
+from mmprompt.apis.learn import spm
 from mmprompt.apis.learn.config import METHODS
 from mmprompt.apis.markdown import aligned_grid
 from mmprompt.apis.pictures.interim import picture_interim
@@ -84,7 +84,7 @@ def draw_pictures(
     models = {
         METHODS[m]: Inferencer(
             out / 'configs' / f'{m}.py',
-            None if m == 'zero-shot' else out / m / learn_spm.files_of(m)[0],
+            None if m == 'zero-shot' else out / m / spm.files_of(m)[0],
         )
         for m in shown
     }

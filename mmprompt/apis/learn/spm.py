@@ -11,9 +11,9 @@ from mmengine.config import ConfigDict
 from PIL import Image
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
+from mmprompt.apis.bases import is_spm
 from mmprompt.apis.cli import find_config
 from mmprompt.apis.learn.classes_file import Classes
-from mmprompt.apis.pictures.interim import is_spm
 from mmprompt.common.class_prior import save_class_prior
 from mmprompt.common.errors import UserError
 from mmprompt.common.pretrained import checkpoint_of
@@ -24,11 +24,6 @@ METHODS = {'head': 'head tuning', 'spm': 'SPM'}
 #: What is learned by default, and how.
 STEPS, LR, WEIGHT_DECAY = 400, 1e-3, 1e-2
 CLASS_PRIOR = 'class_prior.json'
-
-
-def is_config(base: str) -> bool:
-    """Tell whether a base is a config and no file of weights."""
-    return '://' not in base and Path(base).suffix in ('', '.py')
 
 
 def files_of(method: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What results the patches of a data set allow: two floors below and above any trained model.
+"""What results the patches of a data set allow: two merge oracles, and each patch by itself.
 
 - The *merge oracle*: every true unit becomes the union of the patches that are its parts, with its
   class and, as score, its IoU. `parts` are those that training would call so (the part assigners of

@@ -11,13 +11,13 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
+from mmprompt.apis.bases import is_samcp, is_spm
 from mmprompt.apis.cli import run_command_line
 from mmprompt.apis.csv_rows import read_csv
 from mmprompt.apis.figures import colour_labels, draw_curve, draw_scenes, draw_weights, shrink
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inference.inferencer import ZERO_SHOT, Inferencer
-from mmprompt.apis.inference.samcp_loading import is_samcp
-from mmprompt.apis.pictures.interim import is_spm, picture_interim
+from mmprompt.apis.pictures.interim import picture_interim
 from mmprompt.apis.pictures.samcp import picture_merging
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file

@@ -12,14 +12,7 @@ from mmprompt.apis.figures import colour_labels, draw_scenes, shrink
 from mmprompt.apis.images import read_picture
 from mmprompt.apis.inference.inferencer import Inferencer
 from mmprompt.datasets.checks import build_dataset
-from mmprompt.methods.spm import SPMSegmentor
 from mmprompt.methods.spm.stages import OUT
-
-
-def is_spm(config: Config) -> bool:
-    """Tell whether a config's model is an `SPMSegmentor`."""
-    kind = (config.get('model') or {}).get('type')
-    return isinstance(kind, str) and kind.split('.')[-1] == SPMSegmentor.__name__
 
 
 def mix_colours(probs: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

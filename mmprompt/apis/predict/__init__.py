@@ -1,1 +1,1 @@
-"""``tools/predict.py``: its options, its prompts, the files that it writes."""
+"""``tools/predict.py``: many prompts on one model, or SAM-CP on any classes; what it writes."""

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mmprompt.apis.bases import is_config, is_samcp, is_spm
 from mmprompt.apis.cli import OptionsAction, find_config, run_command_line
 from mmprompt.apis.images import find_sources
 from mmprompt.apis.inference.inferencer import Inferencer, Predictions
-from mmprompt.apis.inference.samcp_loading import is_samcp
 from mmprompt.apis.inference.samcp_segmenter import ALL
-from mmprompt.apis.learn.spm import is_config
-from mmprompt.apis.pictures.interim import is_spm
 from mmprompt.apis.predict.config import ConfigPredictor
 from mmprompt.apis.predict.options import (
     parse_prompts,
@@ -65,17 +63,30 @@ def _parser() -> argparse.ArgumentParser:
         '--base', required=True, help='base file, public SEEM checkpoint, mmprompt://NAME or config'
     )
     add(
-        '--prompts', nargs='+', default=[], metavar='FILE', help='prompt files; NAME=FILE names one'
+        '--prompts',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='prompt files, or the weights of a SAM-CP; NAME=FILE names one',
     )
     add('--texts', action='append', default=[], help="'road; sky; car, automobile', zero-shot")
     add('--out', required=True, help='folder for the results')
     add('--task', choices=(*TASKS, ALL), help='default: semantic; of SAM-CP all three')
     add('--things', help="classes counted one by one, 'car; person' (default: known names)")
     add('--short-side', type=int, help='pixels of the shorter side in the network (default: kept)')
-    add('--score-threshold', type=float, help='panoptic: least score of a segment (0.8)')
-    add('--overlap-threshold', type=float, help='panoptic: least visible share (0.8)')
+    add(
+        '--score-threshold',
+        type=float,
+        help='panoptic: least score of a segment (0.8; of SAM-CP as its config says)',
+    )
+    add('--overlap-threshold', type=float, help='panoptic: least visible share (0.8; likewise)')
     add('--top-k', type=int, help='instance: how many at most (100)')
-    add('--batch', type=int, default=1, help='images that go through the network together')
+    add(
+        '--batch',
+        type=int,
+        default=1,
+        help='images that go through the network together (SAM-CP: one)',
+    )
     add('--device', default='cpu', help='cpu, cuda, cuda:1')
     samcp = parser.add_argument_group('SAM-CP')
     add = samcp.add_argument

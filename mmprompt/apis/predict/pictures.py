@@ -17,7 +17,7 @@ Answer = Callable[[list[tuple[Place, np.ndarray]]], Iterable[Predictions]]
 def predict(
     answer: Answer, inputs: Sequence[str], folder: OutputFolder, batch: int = 1
 ) -> tuple[int, int, int]:
-    """Predict files, folders, patterns and videos, and write what `EPILOG` tells.
+    """Predict files, folders, patterns and videos, and write what `command.EPILOG` tells.
 
     Args:
         answer: predictions of some pictures, in their order.

@@ -84,6 +84,11 @@ def _segmenter(args: argparse.Namespace) -> SAMCPSegmenter:
             '--short-side: expected no such option for a config of SAM-CP, whose test pipeline '
             'says at which size images are seen, found it. Leave it out.'
         )
+    if args.batch != 1:
+        raise UserError(
+            f'--batch: expected 1 for a config of SAM-CP, which sees one image at a time, found '
+            f'{args.batch}. Leave it out.'
+        )
     prompts = parse_prompts(args.prompts)
     paths = list(prompts.values() if isinstance(prompts, dict) else prompts)
     if len(paths) != 1:

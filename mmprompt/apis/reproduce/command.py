@@ -12,9 +12,8 @@ from mmengine.config import Config
 
 from mmprompt.apis.cli import run_command_line
 from mmprompt.apis.csv_rows import Row, write_csv
+from mmprompt.apis.markdown import put_into
 from mmprompt.apis.prepare.few_shot import training_dataset
-from mmprompt.apis.reproduce.cell_rows import append_row, cell_of, make_row, read_rows
-from mmprompt.apis.reproduce.cells import UNTRAINED, Cell, cell_config, cells_of
 from mmprompt.apis.reproduce.demo_table import demo_text, missing_methods, run_demo
 from mmprompt.apis.reproduce.efficiency_table import (
     COMMAND,
@@ -28,12 +27,13 @@ from mmprompt.apis.reproduce.samcp_rows import STUDIES
 from mmprompt.apis.reproduce.samcp_suites import SAMCP_TABLES
 from mmprompt.apis.reproduce.samcp_tables import choose_tables, reproduce_samcp
 from mmprompt.apis.reproduce.spm_tables import reproduce_spm
-from mmprompt.apis.reproduce.suites import SUITES, TABLES, Suite, find_suite, suite_name
-from mmprompt.apis.reproduce.table_text import (
+from mmprompt.apis.reproduce.ssprompt_cells import UNTRAINED, Cell, cell_config, cells_of
+from mmprompt.apis.reproduce.ssprompt_rows import append_row, cell_of, make_row, read_rows
+from mmprompt.apis.reproduce.ssprompt_suites import SUITES, TABLES, Suite, find_suite, suite_name
+from mmprompt.apis.reproduce.ssprompt_tables import (
     SUMMARY_COLUMNS,
     Summary,
     caption,
-    put_into,
     to_markdown,
     to_summary_rows,
 )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmprompt.apis.csv_rows import read_csv
 from mmprompt.apis.markdown import grid
-from mmprompt.apis.reproduce.ssprompt_figures import paper_figures
-from mmprompt.apis.reproduce.table_text import NAMES, paper_text
+from mmprompt.apis.reproduce.ssprompt_paper import paper_figures
+from mmprompt.apis.reproduce.ssprompt_tables import NAMES, paper_text
 from mmprompt.common.errors import UserError
 
 COMMAND = 'python benchmarks/ssprompt_efficiency.py --out'

@@ -22,7 +22,7 @@ from mmprompt.apis.cli import apply_options, find_config
 from mmprompt.apis.csv_rows import Row, put_row, read_csv
 from mmprompt.apis.patches.stats import measure
 from mmprompt.apis.patches.truth import PatchSplit, progress
-from mmprompt.apis.reproduce.samcp_figures import PROPOSALS
+from mmprompt.apis.reproduce.samcp_paper import PROPOSALS
 from mmprompt.apis.reproduce.samcp_rows import STUDIES, Study, Variant
 from mmprompt.apis.reproduce.samcp_suites import SAMCPTable
 from mmprompt.apis.test import test

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmprompt.apis.reproduce.samcp_figures import COCO, PASCAL_PART, TO_ADE20K
+from mmprompt.apis.reproduce.samcp_paper import COCO, PASCAL_PART, TO_ADE20K
 
 #: The row that is the method as published; of an open vocabulary with kappa 0.4.
 ALL = 'all'
@@ -114,7 +114,7 @@ class Study:
         leaf: the config; its steps and optimiser are those of its cells.
         test_leaf: the config of the test, where it is another one.
         variants: rows besides `VARIANTS`.
-        data: in the terms of `samcp_figures`, what its numbers stand beside.
+        data: in the terms of `samcp_paper`, what its numbers stand beside.
         mends: commands that make what a row needs besides what the leaf's head tells.
         generators: whose patches rows of Table 11 have, by the label of their measured times.
         is_small: whether it is run here; else it is the paper's own setting.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mmprompt.apis.reproduce.samcp_figures import (
+from mmprompt.apis.reproduce.samcp_paper import (
     COCO,
     MAKING,
     PASCAL_PART,
@@ -56,6 +56,8 @@ _MODULES = ('no-dca', 'no-ar', 'no-maskroi', 'no-qe', 'no-bg', ALL)
 _TAU = ('tau-0.9', 'tau-0.8', 'tau-0.7', 'tau-0.5', 'no-box-iop', 'no-mask-iop', ALL)
 _36E = 'samcp_r50_coco-panoptic_36e'
 _ROW_OPTIONS = 'a row by --cfg-options, see docs/samcp.md'
+_BOTH = f'{_ROW_OPTIONS}; CLIP is tested with samcp_clip-convnext-l_coco-to-ade20k'
+_ON_ADE20K = 'then tools/test.py with samcp_clip-convnext-l_coco-to-ade20k, '
 
 
 def _in(rows: tuple[str, ...], *studies: tuple[str, str]) -> dict:
@@ -91,11 +93,9 @@ SAMCP_TABLES = {
             'losses and costs',
             _in(_LOSSES, *_SMALL, OPEN),
             configs=(_R50, _CLIP),
-            note=_ROW_OPTIONS,
+            note=_BOTH,
         ),
-        SAMCPTable(
-            '4', 'modules', _in(_MODULES, *_SMALL, OPEN), configs=(_R50, _CLIP), note=_ROW_OPTIONS
-        ),
+        SAMCPTable('4', 'modules', _in(_MODULES, *_SMALL, OPEN), configs=(_R50, _CLIP), note=_BOTH),
         SAMCPTable(
             '5', 'dynamic cross-attention', _in((ALL, 'no-pe', 'image'), *_SMALL), note=_ROW_OPTIONS
         ),
@@ -106,6 +106,7 @@ SAMCP_TABLES = {
             ('PQ', 'PQ_th', 'PQ_st', 'AP', 'mIoU'),
             TO_ADE20K,
             (_CLIP,),
+            _ON_ADE20K + _ROW_OPTIONS,
         ),
         SAMCPTable(
             '7',
@@ -120,6 +121,7 @@ SAMCP_TABLES = {
             ('PQ',),
             TO_ADE20K,
             (_CLIP,),
+            _ON_ADE20K + _ROW_OPTIONS,
         ),
         SAMCPTable(
             '9', 'patches against objects', _in(('best', 'parts', 'greedy'), *_SMALL), PROPOSALS

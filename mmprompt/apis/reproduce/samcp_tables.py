@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmprompt.apis.csv_rows import Row, read_csv
-from mmprompt.apis.markdown import grid
+from mmprompt.apis.markdown import format_numbers, grid, put_into
 from mmprompt.apis.reproduce.samcp_cells import (
     SAMCPCell,
     claim,
@@ -15,10 +15,9 @@ from mmprompt.apis.reproduce.samcp_cells import (
     samcp_cell_of,
     samcp_cells,
 )
-from mmprompt.apis.reproduce.samcp_figures import MAKING, PROPOSALS, REST, TOTAL, samcp_figures
+from mmprompt.apis.reproduce.samcp_paper import MAKING, PROPOSALS, REST, TOTAL, samcp_figures
 from mmprompt.apis.reproduce.samcp_rows import ALL, STUDIES
 from mmprompt.apis.reproduce.samcp_suites import SAMCP_TABLES, SAMCPTable, find_place
-from mmprompt.apis.reproduce.table_text import format_numbers, put_into
 from mmprompt.common.errors import UserError
 from mmprompt.common.locks import process_lock
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmprompt.apis.csv_rows import Row
-from mmprompt.apis.markdown import grid
+from mmprompt.apis.markdown import format_numbers, grid, put_into
 from mmprompt.apis.reproduce.spm_cells import (
     ALL,
     SPMCell,
@@ -18,8 +18,7 @@ from mmprompt.apis.reproduce.spm_cells import (
     run_spm_missing,
     spm_cell_of,
 )
-from mmprompt.apis.reproduce.spm_figures import IMAGENET, spm_figures
-from mmprompt.apis.reproduce.table_text import format_numbers, put_into
+from mmprompt.apis.reproduce.spm_paper import IMAGENET, spm_figures
 from mmprompt.common.files import atomic_file
 
 NAMES = dict(head='head tuning', spm='SPM', full='full tuning', scratch='from scratch')

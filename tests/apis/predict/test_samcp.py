@@ -188,6 +188,7 @@ def test_options_that_cannot_be_used_are_sentences(run, tmp_path, capsys):
     write_scene(tmp_path / 'a.png')
     for options, message in (
         (['--short-side', '32'], 'whose test pipeline'),
+        (['--batch', '2'], 'one image at a time'),
         (['--texts', 'sky; zebra'], "'zebra'"),
         (['--texts', 'patches=sky'], "a name other than 'patches'"),
         (['--things', 'unicorn'], "found 'unicorn'"),

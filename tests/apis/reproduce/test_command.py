@@ -9,11 +9,12 @@ import pytest
 import torch
 from toy import shrink, write_streets
 
-from mmprompt.apis.reproduce import cells, suites
 from mmprompt.apis.reproduce import command as tables
-from mmprompt.apis.reproduce.cell_rows import COLUMNS, append_row, cell_of, make_row, read_rows
-from mmprompt.apis.reproduce.cells import VARIANTS, Cell, cell_config, cells_of
-from mmprompt.apis.reproduce.suites import SUITES, TABLES, Column, Table
+from mmprompt.apis.reproduce import ssprompt_cells as cells
+from mmprompt.apis.reproduce import ssprompt_suites as suites
+from mmprompt.apis.reproduce.ssprompt_cells import VARIANTS, Cell, cell_config, cells_of
+from mmprompt.apis.reproduce.ssprompt_rows import COLUMNS, append_row, cell_of, make_row, read_rows
+from mmprompt.apis.reproduce.ssprompt_suites import SUITES, TABLES, Column, Table
 from mmprompt.common.audit import trained_parameters
 from mmprompt.common.errors import UserError
 from mmprompt.common.few_shot import Manifest

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from mmprompt.apis.reproduce import command as tables
-from mmprompt.apis.reproduce.ssprompt_figures import paper_figures
+from mmprompt.apis.reproduce.ssprompt_paper import paper_figures
 
 TEXT = """setting,classes,method,ms per image,weights (MB),step (MB)
 ade20k,150,coop-77,2000,400,1600

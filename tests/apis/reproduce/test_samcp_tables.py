@@ -24,7 +24,7 @@ from mmprompt.apis.reproduce.samcp_cells import (
 )
 from mmprompt.apis.reproduce.samcp_cells import samcp_cells as cells_of
 from mmprompt.apis.reproduce.samcp_cells import test_config as measuring_config
-from mmprompt.apis.reproduce.samcp_figures import SAMCP_FIGURES, samcp_figures
+from mmprompt.apis.reproduce.samcp_paper import SAMCP_FIGURES, samcp_figures
 from mmprompt.apis.reproduce.samcp_rows import ALL, COCO128, OPEN, STREETS, STUDIES, VARIANTS
 from mmprompt.apis.reproduce.samcp_suites import SAMCP_TABLES
 from mmprompt.apis.reproduce.samcp_tables import SAMCPResults, choose_tables, write_samcp_tables

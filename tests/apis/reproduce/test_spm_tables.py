@@ -20,7 +20,7 @@ from mmprompt.apis.reproduce.spm_cells import (
     spm_config,
 )
 from mmprompt.apis.reproduce.spm_cells import spm_cells as known_cells
-from mmprompt.apis.reproduce.spm_figures import SPM_FIGURES
+from mmprompt.apis.reproduce.spm_paper import SPM_FIGURES
 from mmprompt.apis.reproduce.spm_tables import write_spm_tables
 from mmprompt.registry import DATASETS, MODELS
 

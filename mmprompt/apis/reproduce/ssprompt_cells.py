@@ -1,4 +1,4 @@
-"""What tables are made of: cells, each one training and measurement.
+"""What SSPrompt's tables are made of: cells, each one training and measurement.
 
 A cell belongs to no table: what two tables share is one cell, and runs once.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmprompt.apis.cli import find_config
-from mmprompt.apis.reproduce.suites import (
+from mmprompt.apis.reproduce.ssprompt_suites import (
     INSTANCE,
     PANOPTIC,
     SEMANTIC,

@@ -1,19 +1,15 @@
-"""A table as Markdown and CSV: what was measured here, and beside it what the paper reports."""
+"""SSPrompt's tables as Markdown and CSV: what was measured, and beside it the paper's numbers."""
 
 import functools
-import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from mmprompt.apis.csv_rows import Row
-from mmprompt.apis.markdown import grid
-from mmprompt.apis.reproduce.cell_rows import METRICS, cell_of
-from mmprompt.apis.reproduce.cells import UNTRAINED, make_cell
-from mmprompt.apis.reproduce.ssprompt_figures import PaperFigure, paper_figures
-from mmprompt.apis.reproduce.suites import Column, Suite, Table
-from mmprompt.common.errors import UserError
-from mmprompt.common.files import atomic_file
+from mmprompt.apis.markdown import format_numbers, grid
+from mmprompt.apis.reproduce.ssprompt_cells import UNTRAINED, make_cell
+from mmprompt.apis.reproduce.ssprompt_paper import PaperFigure, paper_figures
+from mmprompt.apis.reproduce.ssprompt_rows import METRICS, cell_of
+from mmprompt.apis.reproduce.ssprompt_suites import Column, Suite, Table
 
 NAMES = {
     'zero-shot': 'zero-shot (SEEM)',
@@ -117,21 +113,6 @@ class Summary:
         return {(method, column): numbers for method, column, numbers in self.places()}
 
 
-def format_numbers(numbers: Sequence[float], expected: int = 1) -> str:
-    """Mean ± standard deviation (n - 1) of seeds; one number alone; '-' for none.
-
-    Args:
-        numbers: one per seed.
-        expected: how many there will be; said if there are fewer.
-    """
-    if not numbers:
-        return '-'
-    text = f'{statistics.mean(numbers):.1f}'
-    if len(numbers) > 1:
-        text += f' ± {statistics.stdev(numbers):.1f}'
-    return text if len(numbers) == expected else f'{text} ({len(numbers)} of {expected} seeds)'
-
-
 def paper_model(base: str) -> str:
     """The model of the paper that a base stands beside."""
     return 'SEEM-L' if base in ('focal-l', 'davit-l') else 'SEEM-T'
@@ -211,37 +192,3 @@ def to_summary_rows(summary: Summary) -> list[dict]:
         row |= dict(column=figure.column, metric=figure.metric)
         rows.append(row | dict(value=f'{figure.value:g}', std='', seeds=''))
     return rows
-
-
-def put_into(path: Path, blocks: Mapping[str, str]) -> list[str]:
-    """Replace the marked blocks of a text file, atomically.
-
-    A block stands between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
-
-    Args:
-        path: the file.
-        blocks: text by name; names without a block in the file are left out.
-
-    Returns:
-        The names that were replaced.
-
-    Raises:
-        UserError: there is no such file, or it has none of the blocks.
-    """
-    if not path.is_file():
-        raise UserError(f'{path}: expected a text file with marked blocks, found none. Make it.')
-    text, done = path.read_text(), []
-    for name, block in blocks.items():
-        begin, end = f'<!-- begin {name} -->', f'<!-- end {name} -->'
-        match = re.search(f'{re.escape(begin)}.*?{re.escape(end)}', text, re.DOTALL)
-        if match:
-            text = f'{text[: match.start()]}{begin}\n\n{block}\n\n{end}{text[match.end() :]}'
-            done.append(name)
-    if not done:
-        raise UserError(
-            f'{path}: expected one of the blocks {", ".join(blocks)} between <!-- begin NAME --> '
-            f'and <!-- end NAME -->, found none. Add these two lines where the table belongs.'
-        )
-    with atomic_file(path) as stream:
-        stream.write(text.encode())
-    return done

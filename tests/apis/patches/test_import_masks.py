@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmprompt.apis.patches.imports import main, union
+from mmprompt.apis.patches.import_masks import main, union
 from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore, PatchStoreWriter
 from mmprompt.common.patches import PatchSet

@@ -1,4 +1,4 @@
-"""Which tables there are, and on which data each base fills them.
+"""Which tables of SSPrompt there are, and on which data each base fills them.
 
 A table has methods as rows and places of measurement as columns. Tables with a number are those of
 the papers; the others stand beside them in docs/results.md.
@@ -64,7 +64,7 @@ class Column:
         data: the data set, as configs name it; with `VALIDATION` at the end, that split.
         task: what is trained.
         shots: images per class.
-        metric: one of `mmprompt.apis.reproduce.cell_rows.METRICS`.
+        metric: one of `mmprompt.apis.reproduce.ssprompt_rows.METRICS`.
         rate: learning rate instead of the method's own.
     """
 
@@ -125,7 +125,7 @@ class Table:
         name: as on the command line; a number is that of the paper.
         title: what it shows.
         methods: rows: names of `mmprompt.methods.ssprompt.methods.METHODS`, or of
-            `mmprompt.apis.reproduce.cells.VARIANTS`.
+            `mmprompt.apis.reproduce.ssprompt_cells.VARIANTS`.
         seeds: how many, from 0 on.
         columns: those of a suite.
         home: base and data if none are given.

@@ -5,23 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from mmprompt.apis.reproduce.cell_rows import cell_of, make_row, read_rows
-from mmprompt.apis.reproduce.cells import VARIANTS, cells_of, make_cell
 from mmprompt.apis.reproduce.demo_table import demo_text, read_demo
 from mmprompt.apis.reproduce.efficiency_table import EFFICIENCY
-from mmprompt.apis.reproduce.ssprompt_figures import paper_figures
-from mmprompt.apis.reproduce.suites import SUITES, TABLES
-from mmprompt.apis.reproduce.table_text import (
+from mmprompt.apis.reproduce.ssprompt_cells import VARIANTS, cells_of, make_cell
+from mmprompt.apis.reproduce.ssprompt_paper import paper_figures
+from mmprompt.apis.reproduce.ssprompt_rows import cell_of, make_row, read_rows
+from mmprompt.apis.reproduce.ssprompt_suites import SUITES, TABLES
+from mmprompt.apis.reproduce.ssprompt_tables import (
     NAMES,
     SUMMARY_COLUMNS,
     Summary,
     caption,
-    format_numbers,
-    put_into,
     to_markdown,
     to_summary_rows,
 )
-from mmprompt.common.errors import UserError
 from mmprompt.methods.ssprompt.methods import METHODS
 
 DOCS = Path(__file__).resolve().parents[3] / 'docs'
@@ -40,15 +37,6 @@ def grid(markdown):
     """Header and rows of a Markdown table, split at the bars."""
     lines = [[part.strip() for part in line.split('|')[1:-1]] for line in markdown.splitlines()]
     return lines[0], lines[2:]
-
-
-def test_mean_and_standard_deviation_of_a_sample():
-    # Deviations -3, -1 and 4: (9 + 1 + 16) / 2 = 13.
-    assert format_numbers([10.0, 12.0, 17.0], 3) == f'13.0 ± {13**0.5:.1f}'
-    assert format_numbers([38.57]) == '38.6'
-    assert format_numbers([]) == '-'
-    assert format_numbers([10.0, 12.0], 3) == '11.0 ± 1.4 (2 of 3 seeds)'
-    assert format_numbers([10.0], 3) == '10.0 (1 of 3 seeds)'
 
 
 def test_the_whole_of_a_small_table():
@@ -162,20 +150,6 @@ def test_every_row_of_every_table_is_a_method_with_a_name():
     for table in TABLES.values():
         assert set(table.methods) <= (set(METHODS) | set(VARIANTS)) & set(NAMES)
         assert {f.row for f in paper_figures(table.name)} <= set(table.methods)
-
-
-def test_blocks_of_a_text_are_replaced_and_the_rest_is_kept(tmp_path):
-    path = tmp_path / 'results.md'
-    path.write_text('# A\n\n<!-- begin x -->\nold\n<!-- end x -->\n\nB\n')
-    assert put_into(path, dict(x='| 1 |\\n', y='other')) == ['x']
-    once = path.read_text()
-    assert once == '# A\n\n<!-- begin x -->\n\n| 1 |\\n\n\n<!-- end x -->\n\nB\n'
-    put_into(path, dict(x='| 1 |\\n'))
-    assert path.read_text() == once
-    with pytest.raises(UserError, match='begin NAME'):
-        put_into(path, dict(y='other'))
-    with pytest.raises(UserError, match='found none'):
-        put_into(tmp_path / 'missing.md', dict(x=''))
 
 
 def test_data_stand_below_one_another_where_metrics_are_many():

@@ -1,10 +1,10 @@
-"""The rows that finished cells leave: one CSV file per base and suite, shared by processes."""
+"""The rows of SSPrompt's finished cells: one CSV file per base and suite, shared by processes."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmprompt.apis.csv_rows import Row, put_row, read_csv
-from mmprompt.apis.reproduce.cells import Cell
+from mmprompt.apis.reproduce.ssprompt_cells import Cell
 
 KEYS = ('base', 'data', 'method', 'task', 'shots', 'seed', 'recipe')
 #: In per cent; empty where a config does not measure it.

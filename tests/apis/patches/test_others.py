@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from toy import shrink
 
-from mmprompt.apis.other_patches import other_patches, use_patches
+from mmprompt.apis.patches.others import other_patches, use_patches
 from mmprompt.apis.test import test as measure
 from mmprompt.apis.train import train
 from mmprompt.common.checkpoint import save_tensors
@@ -18,7 +18,7 @@ from mmprompt.common.prompt_file import PromptFile
 from mmprompt.common.strict_loader import load_strict
 from mmprompt.registry import MODELS
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
 def write_store(path: Path, generator: str, **settings) -> str:
