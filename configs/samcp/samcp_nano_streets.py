@@ -22,4 +22,13 @@ model = dict(
     classes={{_base_.class_names}},
     head=dict(thing_classes={{_base_.thing_classes}}),
 )
-default_hooks = dict(checkpoint=dict(interval=100))
+# One image a step: by seconds, the head learns about twice as fast as from four.
+train_dataloader = dict(batch_size=1)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
+max_iters = 6000
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=400, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=1e-6, begin=400, end=max_iters, by_epoch=False),
+]
+default_hooks = dict(checkpoint=dict(interval=200))
