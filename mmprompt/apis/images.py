@@ -111,7 +111,9 @@ def read_frames(path: str | os.PathLike, first: int = 0) -> Iterator[tuple[int, 
         video.release()
 
 
-def find_sources(inputs: Iterable[str | os.PathLike]) -> list[Source]:
+def find_sources(
+    inputs: Iterable[str | os.PathLike], besides: str | os.PathLike | None = None
+) -> list[Source]:
     """Pictures and videos in the order given, those of a folder sorted, each file once.
 
     A folder is searched with its subfolders; what is neither picture nor video is passed over. No
@@ -120,18 +122,20 @@ def find_sources(inputs: Iterable[str | os.PathLike]) -> list[Source]:
 
     Args:
         inputs: files, folders, or patterns with ``*``, ``?`` or ``**``.
+        besides: a folder that is passed over where it lies in one of these, such as that of the
+            results.
 
     Raises:
         UserError: nothing is there.
     """
     files: dict[Path, PurePosixPath] = {}
     for given in inputs:
-        for path, name in _expand(str(given)):
+        for path, name in _expand(str(given), besides):
             files.setdefault(path, name)
     return [Source(path, name) for path, name in zip(files, _unique(files))]
 
 
-def _expand(given: str) -> Iterator[tuple[Path, PurePosixPath]]:
+def _expand(given: str, besides: str | os.PathLike | None) -> Iterator[tuple[Path, PurePosixPath]]:
     path = Path(given).expanduser()
     if path.is_file():
         yield path, PurePosixPath(path.name)
@@ -143,6 +147,9 @@ def _expand(given: str) -> Iterator[tuple[Path, PurePosixPath]]:
         found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
     known = (*PICTURES, *VIDEOS)
     found = [p for p in found if p.suffix.lower() in known and not p.name.startswith('.')]
+    if besides is not None:
+        other = Path(besides).expanduser().resolve()
+        found = [p for p in found if not p.resolve().is_relative_to(other)]
     if not found:
         what = 'an empty folder' if root is not None else 'nothing'
         raise UserError(

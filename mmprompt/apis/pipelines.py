@@ -9,16 +9,22 @@ OF_TRUTH = ('PanopticFromLabels',)
 
 
 def steps_of(loader: Mapping | None) -> list[dict]:
-    """The pipeline of a data loader's config, whatever wraps its data set; empty without one."""
-    dataset = (loader or {}).get('dataset') or {}
-    while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper around it
-        dataset = dataset['dataset']
-    return list(dataset.get('pipeline') or [])
+    """The pipeline of a data loader's config, whatever wraps its data set; empty without one.
+
+    Of several data sets in one it is that of the first.
+    """
+    dataset = (loader or {}).get('dataset')
+    while isinstance(dataset, Mapping):
+        if dataset.get('pipeline'):
+            return list(dataset['pipeline'])
+        dataset = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
+    return []
 
 
 def step_name(step: Mapping) -> str:
     """The type of a step without its scope."""
-    return str(step['type']).split('.')[-1]
+    kind = step.get('type')
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def without_truth(

@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -36,6 +37,15 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False) + '\n'
     with atomic_file(path) as stream:
         stream.write(text.encode())
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """The digest of a file's content, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cache_root() -> Path:

@@ -1,5 +1,6 @@
 """How a run was trained, as plain values that its files of weights keep."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,13 @@ def _of_dataset(runner: Any, name: str) -> Any:
     loader = getattr(runner._train_loop, 'dataloader', None)
     dataset = getattr(loader, 'dataset', None)
     while dataset is not None and getattr(dataset, name, None) is None:
-        dataset = getattr(dataset, 'dataset', None)
+        dataset = getattr(dataset, 'dataset', None) or next(iter(_parts(dataset)), None)
     return getattr(dataset, name, None)
+
+
+def _parts(dataset: Any) -> Sequence[Any]:
+    """Data sets that one is put together of."""
+    return getattr(dataset, 'datasets', None) or ()
 
 
 def _whole_batch(size: int | None) -> int | None:

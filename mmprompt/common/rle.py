@@ -184,6 +184,19 @@ def cut(runs: Runs, rect: tuple[int, int, int, int]) -> Runs:
     return runs._replace(owner=owner[kept], start=start[kept], stop=stop[kept])
 
 
+def runs_of_map(labels: np.ndarray) -> tuple[Runs, np.ndarray]:
+    """The masks of the values of a map (H, W), in their order, and these values (N,).
+
+    One pass over the map, however many values it has.
+    """
+    line = labels.T.ravel()  # column by column, as COCO goes
+    start = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
+    stop = np.concatenate([start[1:], [line.size]])
+    values, owner = np.unique(line[start], return_inverse=True)
+    order = np.argsort(owner, kind='stable')
+    return Runs(labels.shape, len(values), owner[order], start[order], stop[order]), values
+
+
 def encode_runs(runs: Runs) -> list[bytes]:
     """Write the runs of N masks as compressed counts, byte for byte as `pycocotools` does.
 

@@ -20,3 +20,9 @@ def test_what_loads_or_makes_truth_is_left_out(wrapped):
     names = [step_name(step) for step in without_truth(steps, keep=())]
     assert names == ['DetResize', 'PackPatchInputs']
     assert steps_of(None) == steps_of(dict(dataset=dict(type='A'))) == []
+
+
+def test_of_several_data_sets_it_is_the_pipeline_of_the_first():
+    parts = [dict(pipeline=[dict(type=name)]) for name in ('A', 'B')]
+    loader = dict(dataset=dict(type='Repeat', dataset=dict(type='ConcatDataset', datasets=parts)))
+    assert steps_of(loader) == [dict(type='A')]

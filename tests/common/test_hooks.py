@@ -106,14 +106,16 @@ def _test_config(path, tmp_path) -> Config:
     return cfg
 
 
-def test_the_recipe_tells_how_the_patches_of_the_training_were_made(tmp_path):
+@pytest.mark.parametrize('several', [False, True])
+def test_the_recipe_tells_how_the_patches_of_the_training_were_made(tmp_path, several):
     store = tmp_path / 'x.db'
     settings = dict(scales=[20.0, 90.0], min_size=6)
     with PatchStoreWriter(store, dict(generator='felzenszwalb', settings=settings)) as writer:
         writer.finish()
     steps = [SimpleNamespace(store=None), LoadPatches(str(store))]
     dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=steps))
-    wrapped = SimpleNamespace(dataset=SimpleNamespace(dataset=dataset))
+    wrapper = dict(datasets=[dataset, dataset]) if several else dict(dataset=dataset)
+    wrapped = SimpleNamespace(dataset=SimpleNamespace(**wrapper))
     runner = Runner(None, _train_loop=SimpleNamespace(dataloader=wrapped))
     runner.__dict__.update(cfg=Config(), iter=3, seed=1)
     assert recipe_of(runner)['patches'] == dict(generator='felzenszwalb', settings=settings)

@@ -157,3 +157,12 @@ def test_atoms_of_nothing():
     assert atoms.areas.tolist() == [12] and atoms.cover.shape == (0, 1)
     assert not atoms.index.any() and atoms.index.shape == (3, 4)
     assert not atoms.union(np.zeros((2, 0), dtype=bool)).any()
+
+
+def test_a_map_is_one_mask_for_each_of_its_values():
+    labels = np.random.default_rng(0).integers(-2, 3, (7, 9))
+    runs, values = rle.runs_of_map(labels)
+    assert values.tolist() == [-2, -1, 0, 1, 2]
+    for code, value in zip(rle.encode_runs(runs), values):
+        mask = coco_mask.decode(dict(size=[7, 9], counts=code))
+        assert np.array_equal(mask, labels == value)

@@ -77,6 +77,11 @@ def _checked(texts: Names) -> tuple[str | tuple[str, ...], ...]:
             f'texts: expected a list of classes, found the string {texts!r}. Write [{texts!r}].'
         )
     checked = tuple(each if isinstance(each, str) else tuple(each) for each in texts)
+    if () in checked:
+        raise UserError(
+            f'texts: expected a name or names for each class, found none for number '
+            f'{checked.index(())}. Leave it out.'
+        )
     first: dict[str, str] = {}
     for name in ClassList(checked, ()).classes:
         plain = plain_name(name)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,10 @@ class Inferencer:
         if not is_base:
             self.config = base if isinstance(base, Config) else find_config(base)
         sources = dict(generator=generator, patches=patches, folder=patch_folder)
+        own = dict(templates=templates, short_side=short_side)
+        own['dtype'] = None if dtype is torch.float32 else dtype
         if not is_base and is_samcp(self.config):
+            _refuse(own, 'a config of SAM-CP, which decides them itself')
             self._use_samcp(prompt, prompts, texts, things, sources)
             return
         if any(value is not None for value in sources.values()):
@@ -123,6 +127,7 @@ class Inferencer:
                 'alone, found another model. Leave them out.'
             )
         if not is_base and prompts is None and texts is None:
+            _refuse(own | dict(things=things), 'a config alone, which decides them itself')
             self._use_config(prompt)
             return
         source = base if is_base else _base_of(self.config)
@@ -330,6 +335,7 @@ class Inferencer:
         single = isinstance(images, (str, Path, np.ndarray))
         given = [images] if single else list(images)
         if self.many is None and self.samcp is None:
+            _refuse(dict(task=task, **thresholds), 'a config alone, which decides them itself')
             inputs = [self._prepare(image) for image in given]
             results = [self.model.test_step(pseudo_collate([item]))[0] for item in inputs]
         else:
@@ -345,6 +351,15 @@ class Inferencer:
             if type(step).__name__ != 'LoadImageFromFile':
                 item = step(item)
         return item
+
+
+def _refuse(options: Mapping[str, Any], found: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UserError(
+            f'Inferencer: expected {", ".join(given)} with a base and its prompts alone, found '
+            f'{found}. Leave them out.'
+        )
 
 
 def _is_base(base: str | os.PathLike) -> bool:

@@ -1,5 +1,8 @@
 """SAM-CP on any picture and any class names: patches made on the fly, all three results."""
 
+import hashlib
+import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +32,7 @@ from mmprompt.apis.inference.samcp_loading import (
 from mmprompt.apis.inference.things import thing_indices
 from mmprompt.apis.patches.generate import build_generator
 from mmprompt.apis.patches.source import PatchSource, described, differences, generator_like
+from mmprompt.apis.pipelines import steps_of
 from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import InstanceResult, PanopticResult
 from mmprompt.common.text_bank import Names
@@ -114,6 +118,7 @@ class SAMCPSegmenter:
         named.entries = head.entries  # of unit length: not rounded a second time
         self._texts: dict[tuple, Texts] = {(True, own.texts): named}
         self._loading, steps = picture_steps(config)
+        self._config_digest = _digest_of(config)
         self._pipeline = Compose(steps)
         trained = self.recipe.get('patches') or training_patches(config)
         _check_options(generator, options, patches)
@@ -227,6 +232,7 @@ class SAMCPSegmenter:
         thresholds: Mapping[str, Any] | None = None,
         finer: Mapping[str, Names] | None = None,
         patch_scores: bool = False,
+        margin: float = MARGIN,
     ) -> None:
         """Refuse what `predict` would refuse for every picture.
 
@@ -234,6 +240,11 @@ class SAMCPSegmenter:
             UserError: see there.
         """
         self._predictor(ALL if finer else task, thresholds or {})
+        if finer and not (0 <= margin < math.inf):
+            raise UserError(
+                f'margin around objects (--finer-margin): expected a share of 0 or more, found '
+                f'{margin}. Correct it.'
+            )
         if patch_scores and task not in (ALL, 'instance'):
             raise UserError(
                 f'patch_scores: expected the task {ALL!r} or instance, whose instances they are '
@@ -296,6 +307,11 @@ class SAMCPSegmenter:
                 f'task {task!r} of SAM-CP takes the thresholds {sorted(known)}, found {unknown}. '
                 f'Leave them out.'
             )
+        if thresholds.get('top_k', 0) < 0:
+            raise UserError(
+                f'top_k: expected a number of instances from 0 up, found {thresholds["top_k"]}. '
+                f'Correct it.'
+            )
         made = {key: each in wanted for each, key in RESULTS.items()}
         given = {known[name]: value for name, value in thresholds.items()}
         return TASK_UTILS.build({'type': 'SAMCPPredictor', **self._test_cfg, **made, **given})
@@ -314,8 +330,14 @@ class SAMCPSegmenter:
         return self._pipeline(item)
 
     def facts(self) -> dict[str, Any]:
-        """Whose answers these are, plain values: weights and patches."""
-        return dict(base=self.recipe['fingerprint'], patches=self.source.facts())
+        """Whose answers these are, plain values: weights, config, present texts, patches."""
+        entries = self.model.head.entries.detach().float().cpu().contiguous()
+        return dict(
+            base=self.recipe['fingerprint'],
+            config=self._config_digest,
+            embeddings=hashlib.sha256(entries.numpy().tobytes()).hexdigest(),
+            patches=self.source.facts(),
+        )
 
 
 def tasks_of(task: str) -> tuple[str, ...]:
@@ -349,6 +371,16 @@ def _check_options(
             f'patches: expected options ({", ".join(options)}) of a generator by name, found '
             f'{found}. Name the generator, too, as --generator does, or leave the options out.'
         )
+
+
+def _digest_of(config: Config) -> str:
+    """Of what a config says on answers; where its files lie is no part of it."""
+    model = {k: v for k, v in config.model.to_dict().items() if k not in ('backbone', 'head')}
+    head = {k: v for k, v in config.model.head.to_dict().items() if k != 'text'}
+    backbone = {k: v for k, v in config.model.backbone.to_dict().items() if k != 'init_cfg'}
+    steps = [{k: v for k, v in s.items() if k != 'store'} for s in steps_of(config.test_dataloader)]
+    text = json.dumps([model, head, backbone, steps], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _generator(

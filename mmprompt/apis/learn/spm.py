@@ -16,6 +16,7 @@ from mmprompt.apis.cli import find_config
 from mmprompt.apis.learn.classes_file import Classes
 from mmprompt.common.class_prior import save_class_prior
 from mmprompt.common.errors import UserError
+from mmprompt.common.files import sha256_of
 from mmprompt.common.pretrained import checkpoint_of
 from mmprompt.common.prompt_file import HEAD_FILE, PROMPT_FILE
 from mmprompt.datasets.folder import mask_name
@@ -61,11 +62,7 @@ def _digest_of(base: str, weights: str) -> bytes:
             f'{weights}: expected the frozen weights that {base} names, found no such file. Set '
             f'MMPROMPT_WEIGHTS to the folder where it is, or correct init_cfg in the config.'
         )
-    digest = hashlib.sha256()
-    with open(weights, 'rb') as stream:
-        for part in iter(lambda: stream.read(1 << 20), b''):
-            digest.update(part)
-    return digest.digest()
+    return bytes.fromhex(sha256_of(weights))
 
 
 def model_of(classes: Classes, base: dict, prior: Path) -> dict:

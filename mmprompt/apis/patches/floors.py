@@ -95,6 +95,7 @@ def segment_rows(image: TruthImage) -> np.ndarray:
 def oracle(image: TruthImage, overlaps: Overlaps, members: np.ndarray) -> AtomResult:
     """Every unit as the union of its patches, members (K, N) bool."""
     labels, single = image.units.labels, image.units.is_instance
+    named = np.append(labels, 0)  # an image may have no unit at all
     claims, ious = overlaps.atoms_of(members), overlaps.union_iou(members)
     size = claims @ overlaps.areas
     purity = (claims & overlaps.objects) @ overlaps.areas / np.maximum(size, 1)  # (K,)
@@ -104,7 +105,7 @@ def oracle(image: TruthImage, overlaps: Overlaps, members: np.ndarray) -> AtomRe
     found = np.flatnonzero(single & (size > 0))
     segments = _winner(rank, segment_rows(image))
     return AtomResult(
-        np.where(semantic < 0, UNCLAIMED, labels[semantic]),
+        np.where(semantic < 0, UNCLAIMED, named[semantic]),
         claims[found],
         labels[found],
         ious[found],
@@ -126,6 +127,7 @@ def _winner(rank: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def each_patch(image: TruthImage, overlaps: Overlaps) -> AtomResult:
     """Every patch as an object of its own."""
     labels, single = image.units.labels, image.units.is_instance
+    named = np.append(labels, 0)  # an image may have no unit at all
     order = np.argsort(overlaps.patch_areas, kind='stable')
 
     def chosen(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,14 +150,14 @@ def each_patch(image: TruthImage, overlaps: Overlaps) -> AtomResult:
     region, _ = chosen(~single)
     unit, share = chosen(segment_rows(image))
     semantic, panoptic = painted(region), painted(unit)
-    found = np.flatnonzero((unit >= 0) & single[unit])
-    segment_labels = np.where(unit < 0, 0, labels[unit])
+    found = np.flatnonzero((unit >= 0) & np.append(single, False)[unit])
+    segment_labels = np.where(unit < 0, 0, named[unit])
     stuff = ~np.isin(segment_labels, np.array(image.things, int))
     # All stuff of a class is one segment, named by the first of its patches.
     _, first, group = np.unique(segment_labels, return_index=True, return_inverse=True)
     rows = np.where(stuff, first[group], np.arange(len(unit)))
     return AtomResult(
-        np.where(semantic < 0, UNCLAIMED, np.append(labels, 0)[np.append(region, -1)[semantic]]),
+        np.where(semantic < 0, UNCLAIMED, named[np.append(region, -1)[semantic]]),
         overlaps.patches[found],
         labels[unit[found]],
         share[found],

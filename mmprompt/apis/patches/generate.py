@@ -56,6 +56,21 @@ several hosts, or processes started by hand, each its share, then one file of al
 """
 
 
+def _config_of(spec: str | dict) -> dict[str, Any]:
+    return dict(spec) if isinstance(spec, dict) else dict(type=GENERATORS.get(spec, spec))
+
+
+def _generator_class(spec: str | dict) -> type[PatchGenerator]:
+    name = _config_of(spec)['type']
+    kind = MODELS.get(name)
+    if not (inspect.isclass(kind) and issubclass(kind, PatchGenerator)):
+        raise UserError(
+            f'--generator {name}: expected {", ".join(GENERATORS)}, or the name of a registered '
+            f'PatchGenerator, found none. Choose one.'
+        )
+    return kind
+
+
 def build_generator(spec: str | dict, options: dict[str, Any]) -> PatchGenerator:
     """Build a generator.
 
@@ -66,13 +81,7 @@ def build_generator(spec: str | dict, options: dict[str, Any]) -> PatchGenerator
     Raises:
         UserError: there is no such generator, or it does not take one of the arguments.
     """
-    config = dict(spec) if isinstance(spec, dict) else dict(type=GENERATORS.get(spec, spec))
-    kind = MODELS.get(config['type'])
-    if not (inspect.isclass(kind) and issubclass(kind, PatchGenerator)):
-        raise UserError(
-            f'--generator {config["type"]}: expected {", ".join(GENERATORS)}, or the name of a '
-            f'registered PatchGenerator, found none. Choose one.'
-        )
+    config, kind = _config_of(spec), _generator_class(spec)
     parameters = inspect.signature(kind).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in options:
@@ -284,12 +293,11 @@ def _run(args: argparse.Namespace) -> None:
         apply_options(cfg, args.cfg_options)
     options = {n: v for n in _OF_GENERATOR if (v := getattr(args, n)) is not None}
     options |= args.options or {}
-    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ and 'device' not in options:
-        place = int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()
-        options['device'] = f'cuda:{place}'
     spec = _spec(args, cfg)
-    if options.get('device') and spec == 'felzenszwalb':
-        del options['device']
+    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ and 'device' not in options:
+        if 'device' in inspect.signature(_generator_class(spec)).parameters:
+            place = int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()
+            options['device'] = f'cuda:{place}'
     generator = build_generator(spec, options)
     shard, first = _shard(args.shard), is_first()
     whole = Path(args.out or _default_out(args, generator.name))

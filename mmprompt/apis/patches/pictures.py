@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from mmprompt.common.files import atomic_file
 from mmprompt.common.patches import PatchSet
@@ -114,9 +114,3 @@ def write_sheet(pictures: Sequence[Image.Image], path: str | Path, columns: int 
         sheet.paste(picture, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
     with atomic_file(path) as stream:
         sheet.save(stream, 'PNG')
-
-
-def open_upright(path: str | Path) -> Image.Image:
-    """An image as it is loaded for training: RGB, turned by its EXIF tag."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert('RGB')

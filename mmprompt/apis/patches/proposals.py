@@ -9,7 +9,7 @@ import csv
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,9 +17,11 @@ import numpy as np
 from PIL import Image
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.files import sha256_of
 from mmprompt.common.patch_format import image_digest
 from mmprompt.common.patch_store import PatchStore
 from mmprompt.common.patches import PatchSet, encode
+from mmprompt.common.rle import encode_runs, runs_of_map
 from mmprompt.common.safe_pickle import read_pickle
 from mmprompt.datasets.coco_labels import decode
 from mmprompt.datasets.yolo import read_yolo
@@ -80,9 +82,12 @@ class Source(ABC):
         """
 
     def identity(self) -> dict[str, Any]:
-        """What says in the store's settings where patches are from, without the place on disk."""
-        size = self.path.stat().st_size if self.path.is_file() else None
-        return dict(name=self.path.name, bytes=size)
+        """What says in the store's settings where patches are from, without the place on disk.
+
+        Of a folder it is the name: a file of it that was mended does not begin all others anew.
+        """
+        digest = sha256_of(self.path) if self.path.is_file() else None
+        return dict(name=self.path.name, sha256=digest)
 
 
 class CocoSource(Source):
@@ -104,7 +109,7 @@ class CocoSource(Source):
         rows, names = content, {}
         if isinstance(content, dict) and 'annotations' in content:
             rows = content['annotations']
-            names = {i['id']: i['file_name'] for i in content.get('images') or []}
+            names = {i['id']: self._file_name(i) for i in content.get('images') or []}
         if isinstance(rows, list) and all(isinstance(r, dict) and 'image_id' in r for r in rows):
             found: dict[str, list] = {name: [] for name in names.values()}
             for row in rows:
@@ -118,6 +123,14 @@ class CocoSource(Source):
             f'segmentation), COCO annotations, or lists of masks by image, found another JSON. '
             f'Convert it to one of these.'
         )
+
+    def _file_name(self, image: Mapping) -> str:
+        if not image.get('file_name'):
+            raise UserError(
+                f'{self.path}: expected a file_name for each of its images, found image '
+                f'{image["id"]} without. Add it, or leave the image out.'
+            )
+        return image['file_name']
 
     def read(self, image: Named, size: Size) -> PatchSet | None:
         if self._masks is not None:
@@ -139,8 +152,8 @@ class CocoSource(Source):
         for row in rows:
             mask = row.get('segmentation', row) if isinstance(row, dict) else row
             rles.append(_as_rle(mask, size, where))
-            score = row.get('score', row.get('predicted_iou', 1)) if isinstance(row, dict) else 1
-            scores.append(score)
+            score = row.get('score', row.get('predicted_iou')) if isinstance(row, dict) else None
+            scores.append(1 if score is None else score)
         return _patch_set(rles, size, scores, where)
 
 
@@ -153,7 +166,10 @@ def _as_rle(mask: Any, size: Size, where: str) -> Any:
 
 def _patch_set(rles: list, size: Size, scores: Sequence[Any], where: str) -> PatchSet:
     try:
-        return PatchSet.from_rles(rles, size, np.asarray(scores, np.float32))
+        values = np.asarray(scores, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f'the score {scores[int(np.argmin(np.isfinite(values)))]}')
+        return PatchSet.from_rles(rles, size, values)
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f'{where}: expected masks of the image with its {size[0]}x{size[1]} pixels (height x '
@@ -235,9 +251,9 @@ class MaskSource(Source):
         if values.ndim == 3:
             return PatchSet.from_rles(encode(self._sized(v, path, size) for v in values), size)
         values = self._sized(values, path, size)
-        # One cut-out per value: a map may have thousands.
-        kinds = [v for v in np.unique(values).tolist() if v != 0]
-        return PatchSet.from_rles(encode(values == v for v in kinds), size)
+        runs, kinds = runs_of_map(values)
+        found = [rle for rle, kind in zip(encode_runs(runs), kinds.tolist()) if kind != 0]
+        return PatchSet.from_rles(found, size)
 
     @staticmethod
     def _sized(values: np.ndarray, path: Path, size: Size) -> np.ndarray:

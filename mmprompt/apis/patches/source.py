@@ -26,6 +26,10 @@ from mmprompt.registry import MODELS
 SUFFIX = '.patches'
 
 
+class _Missing(UserError):
+    """A store that can be read has no patches of a picture."""
+
+
 class PatchSource:
     """Patches of any picture, each made once.
 
@@ -38,7 +42,7 @@ class PatchSource:
             `LoadPatches`.
 
     Raises:
-        UserError: there is neither a generator nor a store.
+        UserError: there is neither a generator nor a store, or the store cannot be read.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class PatchSource:
             )
         self.generator, self.folder = generator, None if folder is None else Path(folder)
         self.store = None if store is None else PatchStore(store)
+        if self.store is not None:
+            _ = self.store.meta  # a wrong path is no picture without patches
         self.check_image = check_image
 
     def facts(self) -> dict[str, Any]:
@@ -90,19 +96,22 @@ class PatchSource:
 
     def _stored(self, picture: np.ndarray, path: str | os.PathLike | None) -> PatchSet | None:
         try:
-            return self._checked(picture, path)
-        except UserError as error:
+            if path is None:
+                raise _Missing('an array: expected the path of a file, by which stores know it.')
+            try:
+                key = self.store.find(path)
+            except UserError as error:
+                raise _Missing(str(error)) from error
+            return self._checked(key, picture, path)
+        except _Missing as error:
             if self.generator is None:
                 raise UserError(
                     f'{error} Or give --generator, which makes patches as asked.'
                 ) from error
             return None
 
-    def _checked(self, picture: np.ndarray, path: str | os.PathLike | None) -> PatchSet:
-        """The store's patches of this very picture; `UserError` where it has none."""
-        if path is None:
-            raise UserError('an array: expected the path of a file, by which stores know it.')
-        key = self.store.find(path)
+    def _checked(self, key: str, picture: np.ndarray, path: str | os.PathLike) -> PatchSet:
+        """The store's patches under a key; `_Missing` if they are of another picture."""
         patches = self.store.get(key)
         differ = None
         if patches.size != picture.shape[:2]:
@@ -118,7 +127,7 @@ class PatchSource:
         )
         if self.generator is not None:
             print_log(f'{line} They are made anew.', 'current')
-        raise UserError(f'{line} Make them of these pictures.')
+        raise _Missing(f'{line} Make them of these pictures.')
 
     def _made(self, picture: np.ndarray) -> PatchSet:
         if self.folder is None:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import mmprompt  # noqa: F401  (registers the components that a config names)
 from mmprompt.apis.cli import OptionsAction, apply_options, find_config, run_command_line
+from mmprompt.apis.images import read_picture
 from mmprompt.apis.patches.curves import LABELS, check_suffix, write_curves
 from mmprompt.apis.patches.floors import measure_floors
 from mmprompt.apis.patches.images import SPLITS
 from mmprompt.apis.patches.pictures import (
     Uncovered,
     draw_object,
-    open_upright,
     paint,
     spread,
     write_sheet,
@@ -211,7 +212,8 @@ def _picture(split: PatchSplit, o: Uncovered) -> Any:
         f' union {o.parts:.2f}, greedy {o.greedy:.2f}'
     )
     true = paint(image.runs, o.unit)
-    return draw_object(open_upright(image.path), true, image.patches, o.box, caption)
+    picture = Image.fromarray(read_picture(image.path))
+    return draw_object(picture, true, image.patches, o.box, caption)
 
 
 def report(

@@ -13,6 +13,7 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 
+from mmprompt.apis.pipelines import step_name, steps_of
 from mmprompt.apis.prepare.class_prior import labelled_images
 from mmprompt.common.errors import UserError
 from mmprompt.common.patches import PatchSet
@@ -163,26 +164,13 @@ class PatchSplit:
             return path
 
 
-def _plain(step: dict) -> str:
-    kind = step.get('type')
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
-
-
-def _inner_pipeline(node: Any) -> list:
-    while isinstance(node, dict):
-        if node.get('pipeline'):
-            return list(node['pipeline'])
-        node = node.get('dataset') or (node.get('datasets') or [None])[0]
-    return []
-
-
 def _pipeline(cfg: Config, node: dict, store: str | None) -> Sequence[dict]:
     loaders = ('test_dataloader', 'val_dataloader')
-    tests = [_inner_pipeline((cfg.get(name) or {}).get('dataset')) for name in loaders]
-    steps = next((steps for steps in tests if steps), _inner_pipeline(node))
-    own = {_plain(step): step for step in _inner_pipeline(node)}
-    steps = [own.get('LoadPatches', s) if _plain(s) == 'LoadPatches' else s for s in steps]
-    kinds = [_plain(step) for step in steps]
+    tests = [steps_of(cfg.get(name)) for name in loaders]
+    steps = next((steps for steps in tests if steps), steps_of(dict(dataset=node)))
+    own = {step_name(step): step for step in steps_of(dict(dataset=node))}
+    steps = [own.get('LoadPatches', s) if step_name(s) == 'LoadPatches' else s for s in steps]
+    kinds = [step_name(step) for step in steps]
     missing = [kind for kind in ('LoadPatches', 'LoadUnits') if kind not in kinds]
     if missing:
         raise UserError(
@@ -191,5 +179,5 @@ def _pipeline(cfg: Config, node: dict, store: str | None) -> Sequence[dict]:
             f'against labels: add them behind LoadImageFromFile and behind the labels.'
         )
     if store is not None:
-        steps = [dict(s, store=store) if _plain(s) == 'LoadPatches' else s for s in steps]
+        steps = [dict(s, store=store) if step_name(s) == 'LoadPatches' else s for s in steps]
     return steps

@@ -3,7 +3,7 @@
 import argparse
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -265,6 +265,18 @@ def lines_of_table(path: Path) -> dict[str, Lines]:
     return found
 
 
+def merged_lines(several: Iterable[Mapping[str, Lines]]) -> dict[str, Lines]:
+    """All values of equal titles, methods and shots together."""
+    found: dict[str, Lines] = {}
+    for lines_by_title in several:
+        for title, lines in lines_by_title.items():
+            for method, shots in lines.items():
+                line = found.setdefault(title, {}).setdefault(method, {})
+                for number, values in shots.items():
+                    line.setdefault(number, []).extend(values)
+    return found
+
+
 def picture_shots(found: Mapping[str, Lines], out: Path) -> list[Path]:
     """Draw each metric of which some method has runs of at least two numbers of shots."""
     drawn = []
@@ -294,9 +306,7 @@ def pictures(
     for run in runs:
         if names.count(run.name) > 1:  # of several places: their folders tell them apart
             run.name = f'{run.folder.resolve().parent.name}_{run.name}'
-    found = lines_of_runs(runs)
-    for table in tables:
-        found.update(lines_of_table(table))
+    found = merged_lines([lines_of_runs(runs), *map(lines_of_table, tables)])
     drawn = picture_weights(runs, out, counts)
     drawn += picture_shots(found, out)
     others = [run for run in runs if not (is_spm(run.config) or is_samcp(run.config))]

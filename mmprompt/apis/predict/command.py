@@ -7,7 +7,7 @@ import numpy as np
 
 from mmprompt.apis.bases import is_config, is_samcp, is_spm
 from mmprompt.apis.cli import OptionsAction, find_config, run_command_line
-from mmprompt.apis.images import find_sources
+from mmprompt.apis.images import Source, find_sources
 from mmprompt.apis.inference.inferencer import Inferencer, Predictions
 from mmprompt.apis.inference.samcp_segmenter import ALL
 from mmprompt.apis.predict.config import ConfigPredictor
@@ -133,15 +133,15 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> int:
         if args.batch < 1:
             raise UserError(f'--batch: expected a number from 1 up, found {args.batch}.')
-        find_sources(args.inputs)  # said before the model is read
+        sources = find_sources(args.inputs, args.out)  # said before the model is read
         if is_config(args.base) and is_samcp(find_config(args.base)):
-            return predict_samcp(args)
-        return _predict_many(args)
+            return predict_samcp(args, sources)
+        return _predict_many(args, sources)
 
     return run_command_line(body)
 
 
-def _predict_many(args: argparse.Namespace) -> int:
+def _predict_many(args: argparse.Namespace, sources: list[Source]) -> int:
     for name in PATCHES:
         if getattr(args, name) is not None:
             raise UserError(
@@ -174,4 +174,4 @@ def _predict_many(args: argparse.Namespace) -> int:
     def answer(items: list) -> Iterator[Predictions]:
         return segment.stream([p for _, p in items], task, len(items), **thresholds)
 
-    return report(predict(answer, args.inputs, folder, args.batch), segment.classes, args.out)
+    return report(predict(answer, sources, folder, args.batch), segment.classes, args.out)

@@ -78,7 +78,8 @@ def parse_prompts(values: Sequence[str]) -> list[str] | dict[str, str]:
 
 def _named(value: str, default: str) -> tuple[str, str]:
     found = re.fullmatch(r'\s*([\w.-]+)=(.*)', value, re.DOTALL)
-    return (found[1], found[2]) if found else (default, value)
+    # Names become folders: dots alone would lead out of that of the results.
+    return (found[1], found[2]) if found and found[1].strip('.') else (default, value)
 
 
 def read_thresholds(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Files, folders, patterns and videos, predicted one after the other and written."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from mmprompt.apis.images import Source, find_sources, read_frames, read_picture
+from mmprompt.apis.images import Source, read_frames, read_picture
 from mmprompt.apis.inference.inferencer import Predictions
 from mmprompt.apis.predict.outputs import OutputFolder, Place
 from mmprompt.common.errors import UserError
@@ -15,15 +15,15 @@ Answer = Callable[[list[tuple[Place, np.ndarray]]], Iterable[Predictions]]
 
 
 def predict(
-    answer: Answer, inputs: Sequence[str], folder: OutputFolder, batch: int = 1
+    answer: Answer, sources: Iterable[Source], folder: OutputFolder, batch: int = 1
 ) -> tuple[int, int, int]:
-    """Predict files, folders, patterns and videos, and write what `command.EPILOG` tells.
+    """Predict pictures and videos, and write what `command.EPILOG` tells.
 
     Args:
         answer: predictions of some pictures, in their order.
-        inputs: see `images.find_sources`.
+        sources: of `images.find_sources`.
         folder: where results go.
-        batch: pictures that are answered together.
+        batch: pictures that are answered together; where one fails, one by one.
 
     Returns:
         How many pictures were predicted, were there already, and failed.
@@ -32,15 +32,23 @@ def predict(
     done = there = failed = 0
     waiting: list[tuple[Place, np.ndarray]] = []
 
-    def work() -> int:
-        count = len(waiting)
-        for (place, picture), predictions in zip(waiting, answer(waiting) if waiting else ()):
-            folder.write(place, picture, predictions)
-            print(f'{place.origin} -> {place.name}', flush=True)
-        waiting.clear()
-        return count
+    def work(items: list[tuple[Place, np.ndarray]]) -> None:
+        nonlocal done, failed
+        left = list(items)
+        try:
+            for (place, picture), predictions in zip(items, answer(items) if items else ()):
+                folder.write(place, picture, predictions)
+                print(f'{place.origin} -> {place.name}', flush=True)
+                done += 1
+                del left[0]
+        except UserError as error:
+            if len(left) == 1:
+                failed += 1
+                _say(error)
+            for item in left if len(left) > 1 else ():
+                work([item])
 
-    for source in find_sources(inputs):
+    for source in sources:
         try:
             for place, picture in _pictures(source, folder):
                 if picture is None:
@@ -48,11 +56,17 @@ def predict(
                     continue
                 waiting.append((place, picture))
                 if len(waiting) == batch:
-                    done += work()
-        except UserError as error:
+                    items, waiting = waiting, []
+                    work(items)
+        except UserError as error:  # it cannot be read
             failed += 1
-            print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
-    return done + work(), there, failed
+            _say(error)
+    work(waiting)
+    return done, there, failed
+
+
+def _say(error: UserError) -> None:
+    print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
 
 
 def _pictures(source: Source, folder: OutputFolder) -> Iterator[tuple[Place, np.ndarray | None]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmprompt.apis.cli import find_config
+from mmprompt.apis.images import Source
 from mmprompt.apis.inference.finer import (
     MARGIN,
     classes_of,
@@ -35,7 +36,7 @@ from mmprompt.common.text_bank import Names
 TRAINED, TEXTS, PATCHES = 'trained', 'texts', 'patches'
 
 
-def predict_samcp(args: argparse.Namespace) -> int:
+def predict_samcp(args: argparse.Namespace, sources: Sequence[Source]) -> int:
     """What `tools/predict.py` does with a config of SAM-CP; the exit status.
 
     Each list of texts gets a folder below ``--out`` with one folder per result. Patches are kept
@@ -57,7 +58,7 @@ def predict_samcp(args: argparse.Namespace) -> int:
     }
     status = 0
     for name, job in jobs.items():
-        counts = predict(job.answer, args.inputs, folders[name])
+        counts = predict(job.answer, sources, folders[name])
         status = max(status, report(counts, [f'{name}: {", ".join(job.sets())}'], args.out))
     return status
 
@@ -128,11 +129,11 @@ class _Job:
         self.segmenter, self.task = segmenter, args.task or ALL
         self.thresholds = read_thresholds(args)
         self.margin = MARGIN if args.finer_margin is None else args.finer_margin
-        self.patch_scores = bool(args.patch_scores)
+        self.patch_scores, self.things = bool(args.patch_scores), things
         segmenter.ask(texts, things, also)
         self.asked = segmenter.asked
         self.finer = reachable(rules, self.asked.classes)
-        segmenter.check(self.task, self.thresholds, self.finer, self.patch_scores)
+        segmenter.check(self.task, self.thresholds, self.finer, self.patch_scores, self.margin)
 
     def sets(self) -> dict[str, ResultSet]:
         """What is written, by folder."""
@@ -148,15 +149,18 @@ class _Job:
         """What decides the answers."""
         asked = self.asked
         finer = {name: [_plain(t) for t in texts] for name, texts in self.finer.items()}
+        with self.segmenter.asking(asked):
+            facts = self.segmenter.facts()
         return dict(
             task=self.task,
             **self.thresholds,
             texts=[_plain(each) for each in asked.texts],
             things=list(asked.things),
+            wanted_things=self.things,
             finer=finer,
             finer_margin=self.margin if finer else None,
             patch_scores=self.patch_scores,
-            **self.segmenter.facts(),
+            **facts,
         )
 
     def answer(self, items: list[tuple[Place, np.ndarray]]) -> Iterator[Predictions]:

@@ -1,7 +1,6 @@
 """``tools/convert_seem.py``: turn a SEEM checkpoint into a base file of mmprompt."""
 
 import argparse
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from mmprompt.apis.cli import run_command_line
 from mmprompt.common.checkpoint import read_metadata, resolve_weights
 from mmprompt.common.errors import UserError
+from mmprompt.common.files import sha256_of
 from mmprompt.foundation.seem import SEEM
 from mmprompt.foundation.seem.checkpoint import read_model, save_weights
 from mmprompt.foundation.seem.public_files import PUBLIC_FILES, variant_of
@@ -95,7 +95,7 @@ def convert_seem(
     model, tensors, metadata = read_model(SEEM, source, text)
     path = resolve_weights(source)
     _cast(tensors, dtype, str(path))
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     public = next((f.name for f in PUBLIC_FILES if f.sha256 == sha256), None)
     origin = dict(name=path.name, size=path.stat().st_size, sha256=sha256, public=public)
     if metadata['record']:
@@ -153,14 +153,6 @@ def _cast(tensors: dict[str, Tensor], dtype: str | None, source: str) -> None:
                 f'{source}: expected values that {dtype} can hold, found {name} up to '
                 f'{float(value.abs().max()):.3g}. Use --dtype bf16, which has the range of fp32.'
             )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def main(argv: list[str] | None = None) -> int:

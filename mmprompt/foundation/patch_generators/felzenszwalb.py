@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.patches import PatchSet, as_coco
-from mmprompt.common.rle import Runs, encode_runs
+from mmprompt.common.rle import encode_runs, runs_of_map
 from mmprompt.foundation.patch_generators.base import PatchGenerator
 from mmprompt.registry import MODELS
 
@@ -86,13 +86,8 @@ def segments(labels: np.ndarray, max_share: float = 1.0) -> list[bytes]:
         labels: any integers; pixels of one are one mask.
         max_share: those that cover more of the map are left out.
     """
-    line = labels.T.ravel()  # column by column, as COCO goes
-    start = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
-    stop = np.concatenate([start[1:], [line.size]])
-    names, owner = np.unique(line[start], return_inverse=True)
-    order = np.argsort(owner, kind='stable')
-    runs = Runs(labels.shape, len(names), owner[order], start[order], stop[order])
-    fits = runs.areas() <= max_share * line.size
+    runs, _ = runs_of_map(labels)
+    fits = runs.areas() <= max_share * labels.size
     return [rle for rle, fit in zip(encode_runs(runs), fits) if fit]
 
 

@@ -199,6 +199,11 @@ def test_what_cannot_be_used_is_said(toy_prompts, config, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             Inferencer(base, **arguments)
+    for arguments in (dict(templates=['a {}.']), dict(short_side=7), dict(dtype=torch.float16)):
+        with pytest.raises(UserError, match=f'expected {next(iter(arguments))} with a base'):
+            Inferencer(config, **arguments)
+    with pytest.raises(UserError, match='expected task, top_k with a base'):
+        Inferencer(config)(np.zeros((8, 8, 3), np.uint8), 'instance', top_k=3)
     with pytest.raises(UserError, match='found a config with at most one prompt'):
         list(Inferencer(config).stream([]))
     with pytest.raises(UserError, match=r'none\.png: expected'):

@@ -1,5 +1,7 @@
 """The floors against pixels painted one patch after the other, and against known results."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ from mmprompt.apis.patches.floors import (
 from mmprompt.apis.patches.truth import PatchSplit
 from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.common.patches import PatchSet
+from mmprompt.common.rle import Runs
+from mmprompt.datasets.units import TrueUnits
 from mmprompt.evaluation.proposal_quality import Overlaps
 from mmprompt.methods.samcp.targets import SAMCPPartAssigner
 
@@ -171,6 +175,18 @@ def test_no_patches_are_no_results(split, tmp_path):
     assert len(floors) == 3
     for metrics in floors.values():
         assert metrics['PQ'] == metrics['AP'] == metrics['AP_det'] == metrics['mIoU'] == 0
+
+
+def test_an_image_without_a_labelled_unit_has_no_results(split):
+    image = split.read(0)
+    units = TrueUnits.from_labels(np.full(image.patches.size, 255))
+    none = Runs(image.patches.size, 0, *np.zeros((3, 0), np.int64))
+    bare = dataclasses.replace(image, units=units, runs=none)
+    overlaps = Overlaps(none, bare.patch_runs())
+    members = np.zeros((0, len(bare.patches)), bool)
+    for found in (oracle(bare, overlaps, members), each_patch(bare, overlaps)):
+        assert (found.semantic == 255).all() and (found.panoptic < 0).all()
+        assert len(found.masks) == len(found.labels) == 0
 
 
 def test_the_assigners_are_those_of_the_config(split):

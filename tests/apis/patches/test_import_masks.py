@@ -271,6 +271,12 @@ def test_what_cannot_be_used_is_named(place, capsys):
     (place / 'maps').mkdir()
     Image.new('L', (7, 7)).save(place / 'maps/000000000007.png')
     assert 'found 7x7' in refused(place, capsys, f'masks={place / "maps"}')
+    images = [dict(id=7, file_name='000000000007.jpg'), dict(id=12)]
+    (place / 'bare.json').write_text(json.dumps(dict(images=images, annotations=[])))
+    assert 'found image 12 without' in refused(place, capsys, f'coco={place / "bare.json"}')
+    rows = [dict(r, image_id=7, score=float('nan')) for r in rles(0)]
+    (place / 'nan.json').write_text(json.dumps(rows))
+    assert 'the score nan' in refused(place, capsys, f'coco={place / "nan.json"}')
     assert 'KIND=PATH' in refused(place, capsys, 'boxes=x')
     assert 'found nothing' in refused(place, capsys, f'masks={place / "none"}')
 

@@ -36,6 +36,11 @@ def test_patches_are_made_once_for_the_same_pixels_and_settings(tmp_path):
     assert len(PatchSource(denser, folder=tmp_path)(picture())) == 16
 
 
+def test_a_store_that_cannot_be_read_is_said_beside_a_generator(tmp_path):
+    with pytest.raises(UserError, match=r'typo\.db does not exist'):
+        PatchSource(ToyBlocks(), tmp_path / 'typo.db')
+
+
 def test_a_damaged_file_is_made_anew(tmp_path):
     source = PatchSource(ToyBlocks(), folder=tmp_path)
     source(picture())

@@ -12,7 +12,7 @@ from PIL import Image
 from prompt_files import write_prompt
 from toy import CLASSES, streets_dataset, toy_segmentor, write_streets
 
-from mmprompt.apis.pictures.command import lines_of_table, main, read_counts
+from mmprompt.apis.pictures.command import lines_of_table, main, merged_lines, read_counts
 from mmprompt.common.errors import UserError
 from mmprompt.common.prompt_file import PromptFile
 from mmprompt.methods.ssprompt.prompt_sets import class_weights
@@ -91,6 +91,12 @@ def test_tables_of_results_give_curves(tmp_path, capsys):
     }
     assert main([str(table), '--out', str(tmp_path / 'out')]) == 0
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['shots.png']
+    other = tmp_path / 'other.csv'
+    other.write_text(table.read_text().replace('ssprompt', 'coop').replace('zero-shot', 'ssprompt'))
+    both = merged_lines([lines_of_table(path) for path in (table, other)])
+    (lines,) = both.values()
+    assert set(lines) == {'zero-shot', 'ssprompt, AdamW', 'ssprompt', 'coop, AdamW'}
+    assert lines['coop, AdamW'] == lines['ssprompt, AdamW'] == {4: [33.0, 35.0], 16: [39.0]}
     table.write_text('method,shots,mIoU\nssprompt,16,39.0\n')
     assert main([str(table)]) == 2
     assert 'found nothing to draw' in capsys.readouterr().err

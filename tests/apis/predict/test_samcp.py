@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 from toy_samcp_prompts import ToyBlocks, write_samcp, write_scene
 
@@ -12,6 +13,8 @@ from mmprompt.apis import Inferencer
 from mmprompt.apis.predict.command import main
 from mmprompt.apis.predict.options import parse_finer
 from mmprompt.common.errors import UserError
+from mmprompt.common.patch_format import image_digest
+from mmprompt.common.patch_store import PatchStoreWriter
 from mmprompt.datasets.streets.command import main as make_streets
 
 
@@ -88,6 +91,52 @@ def test_a_second_call_goes_on_and_other_texts_of_that_name_are_refused(run, tmp
     for options in (['--texts', 'sky'], [*TEXTS, '--generator-options', 'rows=9']):
         assert run(tmp_path / 'in', options=options) == 2
         assert 'made with another' in capsys.readouterr().err
+
+
+def test_answers_of_another_config_do_not_stand_for_those_of_this_one(
+    run, trained, tmp_path, capsys
+):
+    write_scene(tmp_path / 'in/a.png')
+    assert run(tmp_path / 'in', options=TEXTS) == 0
+    capsys.readouterr()
+    changed = Config.fromfile(trained[0])
+    changed.model.test_cfg = dict(panoptic_affinity=0.4)
+    changed.dump(tmp_path / 'other.py')
+    arguments = [
+        '--base',
+        tmp_path / 'other.py',
+        '--prompts',
+        trained[1],
+        '--out',
+        tmp_path / 'out',
+    ]
+    assert main([*map(str, (tmp_path / 'in', *arguments)), *TEXTS]) == 2
+    assert 'made with another' in capsys.readouterr().err
+
+
+def test_a_picture_without_an_answer_leaves_the_others_alone(run, tmp_path, capsys):
+    for name in 'abcd':
+        write_scene(tmp_path / f'in/{name}.png')
+    with PatchStoreWriter(tmp_path / 'x.db', dict(generator='toy', settings={})) as writer:
+        for name in 'bd':
+            path = tmp_path / f'in/{name}.png'
+            patches = ToyBlocks()(np.asarray(Image.open(path)))
+            writer.add(path.name, patches, digest=image_digest(path))
+        writer.finish()
+    assert run(tmp_path / 'in', options=['--patches', str(tmp_path / 'x.db')]) == 1
+    told = capsys.readouterr()
+    assert '2 predicted' in told.out and '2 failed' in told.out
+    assert told.err.count('error: ') == 2 and 'a.png' in told.err and 'c.png' in told.err
+    made = sorted(p.stem for p in (tmp_path / 'out/trained/panoptic/labels').iterdir())
+    assert made == ['b', 'd']
+
+
+def test_results_inside_the_folder_of_pictures_are_no_pictures(run, tmp_path, capsys):
+    write_scene(tmp_path / 'in/a.png')
+    lists = ['--texts', 'x=sky; road', '--texts', 'y=kite; car', '--task', 'semantic']
+    for done in ('1 predicted', '0 predicted'):
+        assert run(tmp_path / 'in', options=lists, out='in/results') == 0
+        assert capsys.readouterr().out.count(done) == 2
 
 
 def test_things_and_finer_classes_may_be_of_any_of_several_lists(run, tmp_path, capsys):
@@ -195,6 +244,10 @@ def test_options_that_cannot_be_used_are_sentences(run, tmp_path, capsys):
         (['--finer', 'dog: head'], "found 'dog'"),
         (['--finer', 'sky: zebra'], "'zebra'"),
         (['--finer', 'sky'], "such as 'person: head; arm'"),
+        (['--finer', 'sky: kite', '--finer-margin', '-1'], 'a share of 0 or more, found -1'),
+        (['--finer', 'sky: kite', '--finer-margin', 'nan'], 'a share of 0 or more, found nan'),
+        (['--top-k', '-1'], 'from 0 up, found -1'),
+        (['--texts', '..=sky'], "'..=sky'"),
         (['--task', 'semantic', '--patch-scores'], 'patch_scores: expected'),
         (['--task', 'semantic', '--top-k', '3'], r'takes the thresholds []'),
         (['--patches', 'none.db'], 'none.db does not exist'),

@@ -139,7 +139,7 @@ def test_the_source_is_never_overwritten(tmp_path):
 
 def test_a_published_file_is_recognised_by_its_sum(source, tmp_path, monkeypatch):
     public = find_public('seem_focalt_v0.pt')
-    monkeypatch.setattr('mmprompt.apis.prepare.convert._sha256', lambda path: public.sha256)
+    monkeypatch.setattr('mmprompt.apis.prepare.convert.sha256_of', lambda path: public.sha256)
     done = convert_seem(source, tmp_path / 'tiny.safetensors')
     assert 'the published seem_focalt_v0.pt' in done.describe()
     assert read_base(done.out)[1]['record']['source']['public'] == 'seem_focalt_v0.pt'
