@@ -15,9 +15,11 @@ from torch import Tensor
 
 from mmprompt.common.errors import UserError
 from mmprompt.common.files import atomic_file
+from mmprompt.common.shipped import SCHEME, resolve_weights
 from mmprompt.common.strict_loader import install_strict_loader, load_strict
 
 __all__ = [
+    'SCHEME',
     'fingerprint',
     'install_strict_loader',
     'load_strict',
@@ -28,8 +30,6 @@ __all__ = [
     'save_tensors',
 ]
 
-SCHEME = 'mmprompt://'
-WEIGHTS = Path(__file__).resolve().parent.parent / 'weights'
 # The names of the safetensors format; the order is the order in the file: widest first, so that
 # every tensor starts at a multiple of its own element size.
 _DTYPES = {
@@ -44,33 +44,6 @@ _DTYPES = {
     torch.uint8: 'U8',
     torch.bool: 'BOOL',
 }
-
-
-def resolve_weights(spec: str | os.PathLike) -> Path:
-    """Turn ``mmprompt://NAME`` or a path into the path of an existing file.
-
-    Raises:
-        UserError: if there is no such file.
-    """
-    text = os.fspath(spec)
-    if text.startswith(SCHEME):
-        name = text[len(SCHEME) :]
-        path = WEIGHTS / f'{name}.safetensors'
-        if not path.is_file():
-            known = ', '.join(SCHEME + p.stem for p in sorted(WEIGHTS.glob('*.safetensors')))
-            raise UserError(
-                f'{text}: mmprompt ships no weights of that name (looked for {path}). '
-                f'Shipped: {known or "none"}. Give one of these, or the path of a file.'
-            )
-        return path
-    path = Path(text).expanduser()
-    if not path.is_file():
-        found = 'a folder' if path.is_dir() else 'nothing'
-        raise UserError(
-            f'{path}: expected a file of weights, found {found}. Correct the path, or give '
-            f'the name of shipped weights as {SCHEME}NAME.'
-        )
-    return path
 
 
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmprompt.common.errors import UserError
+from mmprompt.common.shipped import resolve_weights
 
 _TAG = '__mmprompt__'
 _PLAIN = (str, bytes, bool, int, float, type(None))
@@ -268,8 +269,6 @@ def load_from_local_strictly(filename: str, map_location: Any = None) -> dict:
 
 
 def load_shipped_strictly(filename: str, map_location: Any = None) -> dict:
-    from mmprompt.common.checkpoint import resolve_weights  # which imports this module
-
     return load_strict(resolve_weights(filename), map_location or 'cpu')
 
 

@@ -5,20 +5,19 @@ them by names of parts (Figs. 6 and 7 of the paper). Levels go on: parts of part
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
 
+from mmprompt.apis.inference.class_lists import ClassList
 from mmprompt.apis.inference.predictions import Prediction, Segment
 from mmprompt.apis.patches.source import PatchSource
 from mmprompt.common.errors import UserError
 from mmprompt.common.mask_merge import PanopticResult
 from mmprompt.common.text_bank import Names
-
-if TYPE_CHECKING:
-    from mmprompt.apis.inference.samcp_segmenter import SAMCPSegmenter
 
 #: What is seen around the box of an object, on each side, as a share of its longer side.
 MARGIN = 0.1
@@ -134,8 +133,23 @@ def level_names(count: int) -> list[str]:
     return [FINER if level == 1 else f'{FINER}-{level}' for level in range(1, count + 1)]
 
 
+class Segmenter(Protocol):
+    """What is asked here of a `SAMCPSegmenter`."""
+
+    source: PatchSource
+
+    def finer_list(self, texts: Names) -> ClassList:
+        """Finer classes and their things."""
+
+    def asking(self, asked: ClassList) -> AbstractContextManager[None]:
+        """Ask for other classes inside a block."""
+
+    def predict(self, picture: np.ndarray, **options: Any) -> dict[str, Prediction]:
+        """Results of a picture by task."""
+
+
 def finer(
-    segmenter: 'SAMCPSegmenter',
+    segmenter: Segmenter,
     picture: np.ndarray,
     found: Prediction,
     rules: Mapping[str, Names],
@@ -182,7 +196,7 @@ def check_source(source: PatchSource) -> None:
         )
 
 
-def things_of(segmenter: 'SAMCPSegmenter', level: Mapping[str, Sequence]) -> tuple[int, ...]:
+def things_of(segmenter: Segmenter, level: Mapping[str, Sequence]) -> tuple[int, ...]:
     """Which of the classes of a level are things."""
     classes = classes_of(level)
     asked = [segmenter.finer_list(texts) for texts in level.values()]
@@ -190,7 +204,7 @@ def things_of(segmenter: 'SAMCPSegmenter', level: Mapping[str, Sequence]) -> tup
 
 
 def _level(
-    segmenter: 'SAMCPSegmenter',
+    segmenter: Segmenter,
     picture: np.ndarray,
     coarse: Prediction,
     level: Mapping[str, Sequence],
