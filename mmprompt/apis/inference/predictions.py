@@ -113,6 +113,32 @@ class Prediction:
             result,
         )
 
+    @classmethod
+    def of_sample(
+        cls, task: str, sample: Any, classes: Sequence[str], things: Sequence[int]
+    ) -> 'Prediction':
+        """From a sample with ``pred_instances``, or ``pred_panoptic_seg`` and ``pred_segments``.
+
+        Args:
+            task: 'instance' or 'panoptic', also the name of the prompt set.
+            sample: its results are at the size of the picture.
+            classes: C names.
+            things: indices of countable classes.
+        """
+        if task == 'panoptic':
+            found = sample.pred_segments
+            values = (sample.pred_panoptic_seg.data[0], found.ids, found.labels, found.scores)
+            result = PanopticResult(*(value.cpu() for value in values))
+            size, label_map = result.seg_map.shape, result.seg_map.numpy()
+        else:
+            found = sample.pred_instances
+            result = InstanceResult(found.masks.cpu(), found.labels.cpu(), found.scores.cpu())
+            size, label_map = result.masks.shape[-2:], None
+        return cls(
+            task, task, tuple(classes), tuple(things), tuple(size), label_map,
+            result.scores.float().numpy(), result,
+        )  # fmt: skip
+
     @property
     def segments(self) -> Iterator[Segment]:
         """Regions: the classes that are there, segments, or instances in falling order of score."""

@@ -34,7 +34,6 @@ from mmprompt.apis.patches.generate import build_generator
 from mmprompt.apis.patches.source import PatchSource, described, differences, generator_like
 from mmprompt.apis.pipelines import steps_of
 from mmprompt.common.errors import UserError
-from mmprompt.common.mask_merge import InstanceResult, PanopticResult
 from mmprompt.common.text_bank import Names
 from mmprompt.common.texts import Texts
 from mmprompt.datasets.patch_geometry import remember
@@ -277,25 +276,15 @@ class SAMCPSegmenter:
         return Seen(sample, scores, batch)
 
     def _prediction(self, task: str, seen: Seen) -> Prediction:
-        sample, things = seen.sample, self.asked.things
-        parts: tuple
-        if task == 'semantic':
-            labels = sample.pred_sem_seg.data[0].cpu()
-            labels = torch.where(labels == seen.scores.void, -1, labels)
-            scores = class_scores(seen.scores, len(self.asked.classes))
-            parts, size, label_map = (labels, scores), labels.shape, labels.numpy()
-        elif task == 'panoptic':
-            found = sample.pred_segments
-            values = (sample.pred_panoptic_seg.data[0], found.ids, found.labels, found.scores)
-            parts = PanopticResult(*(value.cpu() for value in values))
-            scores, size, label_map = parts.scores, parts.seg_map.shape, parts.seg_map.numpy()
-        else:
-            found = sample.pred_instances
-            parts = InstanceResult(found.masks.cpu(), found.labels.cpu(), found.scores.cpu())
-            scores, size, label_map = parts.scores, sample.patch_set.size, None
+        classes, things = self.asked.classes, self.asked.things
+        if task != 'semantic':
+            return Prediction.of_sample(task, seen.sample, classes, things)
+        labels = seen.sample.pred_sem_seg.data[0].cpu()
+        labels = torch.where(labels == seen.scores.void, -1, labels)
+        scores = class_scores(seen.scores, len(classes))
         return Prediction(
-            task, task, self.asked.classes, things, tuple(size), label_map,
-            scores.float().numpy(), parts,
+            task, task, classes, things, tuple(labels.shape), labels.numpy(),
+            scores.float().numpy(), (labels, scores),
         )  # fmt: skip
 
     def _predictor(self, task: str, thresholds: Mapping[str, Any]) -> Any:

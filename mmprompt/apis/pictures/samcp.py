@@ -13,14 +13,15 @@ from torchvision.ops import roi_align
 
 from mmprompt.apis.figures import colour_labels, draw_scenes, save_figure, shrink
 from mmprompt.apis.images import read_picture
-from mmprompt.apis.inference.overlays import DRAWN_SCORE, Region, draw_overlay, palette_of, shade
+from mmprompt.apis.inference.overlays import draw_overlay, palette_of, regions_of
+from mmprompt.apis.inference.predictions import Prediction
+from mmprompt.apis.inference.samcp_loading import load_samcp
 from mmprompt.common.errors import UserError
 from mmprompt.common.image_groups import image_groups
 from mmprompt.common.patches import PatchSet
 from mmprompt.datasets.checks import build_dataset
 from mmprompt.methods.samcp import SAMCPDetector
 from mmprompt.methods.samcp.head import batch_of
-from mmprompt.registry import MODELS
 
 #: A patch is painted in the t-SNE as part of the unit that holds at least this share of it.
 PART = 0.5
@@ -54,10 +55,7 @@ def picture_merging(
     Returns:
         The files.
     """
-    model = MODELS.build(config.model)
-    model.load_base()
-    model.load_prompt(learned)
-    model = model.to(device).eval()
+    model, _ = load_samcp(config, learned, device)
     dataset = build_dataset(data)
     indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
     scenes, panels = [], []
@@ -66,18 +64,22 @@ def picture_merging(
         with torch.no_grad():
             panels.append(features_of(model, batch))
             sample = model.test_step(batch)[0]
-        scenes.append(_scene(sample, dataset.metainfo, widest))
+        scenes.append(_scene(sample, model, widest))
     files = [out / f'merged_{name}.png', out / f'tsne_{name}.png']
     draw_scenes(scenes, files[0])
     draw_features(panels, files[1])
     return files
 
 
-def _scene(sample, metainfo: dict, widest: int) -> dict[str, np.ndarray]:
+def _scene(sample, model: SAMCPDetector, widest: int) -> dict[str, np.ndarray]:
     """Columns of one image, RGB pictures of one size."""
     picture = read_picture(sample.img_path)
-    classes = metainfo['classes']
+    classes, things = model.classes, model.head.thing_classes.tolist()
     palette = palette_of(classes)
+    found = {
+        task: regions_of(Prediction.of_sample(task, sample, classes, things))
+        for task in ('instance', 'panoptic')
+    }
     truth = sample.gt_sem_seg.data[0].cpu().numpy()
     semantic = sample.pred_sem_seg.data[0].cpu().numpy()
     columns = {
@@ -85,8 +87,8 @@ def _scene(sample, metainfo: dict, widest: int) -> dict[str, np.ndarray]:
         'patches': paint_patches(sample.patch_set.select(sample.patches.ids.cpu().numpy())),
         'truth': colour_labels(_fit(truth, picture), palette),
         'semantic': colour_labels(_fit(semantic, picture), palette),
-        'instances': draw_overlay(picture, _instances(sample.pred_instances, classes)),
-        'panoptic': draw_overlay(picture, _segments(sample, classes)),
+        'instances': draw_overlay(picture, found['instance']),
+        'panoptic': draw_overlay(picture, found['panoptic']),
     }
     return shrink(columns, widest)
 
@@ -111,26 +113,6 @@ def paint_patches(patches: PatchSet) -> np.ndarray:
         labels[patches.select([patch]).decode()[0]] = patch
     colours = np.random.default_rng(0).integers(40, 256, (len(patches), 3))
     return colour_labels(labels, colours)
-
-
-def _instances(found, classes: Sequence[str]) -> list[Region]:
-    """Instances worth drawing, the best last."""
-    colours, regions = palette_of(classes), []
-    for number, (mask, label, score) in enumerate(zip(found.masks, found.labels, found.scores)):
-        if score >= DRAWN_SCORE:
-            colour = shade(colours[int(label)], number)
-            regions.append(Region(mask.cpu().numpy(), colour, f'{classes[label]} {score:.2f}'))
-    return regions[::-1]
-
-
-def _segments(sample, classes: Sequence[str]) -> list[Region]:
-    """Segments of the panoptic result."""
-    colours, segments = palette_of(classes), sample.pred_segments
-    ids = sample.pred_panoptic_seg.data[0].cpu().numpy()
-    return [
-        Region(ids == number, shade(colours[label], number), classes[label])
-        for number, label in zip(segments.ids.tolist(), segments.labels.tolist())
-    ]
 
 
 class _Panel:
