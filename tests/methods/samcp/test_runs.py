@@ -102,6 +102,17 @@ def start(config: Path, moment: str) -> subprocess.Popen:
     )
 
 
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """Several threads add in an order of their own: no two runs are equal to the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('OMP_NUM_THREADS', '1')
+        yield
+    torch.set_num_threads(before)
+
+
 def test_a_killed_training_goes_on_from_its_last_checkpoint(place, tmp_path):
     folder, whole, model = place
     config, work = tmp_path / 'config.py', tmp_path / 'work'
